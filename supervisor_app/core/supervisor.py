@@ -316,7 +316,8 @@ class ServerSupervisor:
 
     def _tick(self) -> None:
         for seat in self.seats:
-            if seat.state.deadline is not None and self._clock.monotonic() >= seat.state.deadline:
+            due = seat.state.deadline
+            if due is not None and self._clock.monotonic() >= due:
                 self.step(lifecycle.Tick(), seat)
 
     @property
@@ -325,7 +326,7 @@ class ServerSupervisor:
 
     @property
     def _deadline(self) -> float | None:
-        deadlines = [seat.state.deadline for seat in self.seats if seat.state.deadline is not None]
+        deadlines = [due for seat in self.seats if (due := seat.state.deadline) is not None]
         return min(deadlines, default=None)
 
     async def _begin(self) -> None:

@@ -66,8 +66,9 @@ class _Sum:
 
 def works(figures: Mapping[str, float]) -> bool:
     """Tell whether a server does anything worth a sample each second."""
-    busy = any(figures.get(name) for name in ("in_flight", "waiting", "generated", "prefilled", "ttft"))
-    return busy or figures.get("cpu", 0.0) >= WORKS_CORES
+    get = figures.get
+    busy = get("in_flight") or get("waiting") or get("generated") or get("prefilled") or get("ttft")
+    return bool(busy) or figures.get("cpu", 0.0) >= WORKS_CORES
 
 
 @dataclass(slots=True)

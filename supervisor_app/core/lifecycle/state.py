@@ -191,25 +191,27 @@ class State:
     @property
     def deadline(self) -> float | None:
         """Time at which `Tick` is due."""
-        times = (
-            self.probe_at,
-            self.silent_at,
-            self.load_until_at,
-            self.stable_at,
-            self.drain_until_at,
-            self.look_at,
-            self.save_until_at,
-            self.kill_at,
-            self.retry_at,
-            self.cause_at,
-            self.activity_at,
-            self.again_at,
-            self.free_at,
-            self.models_at,
-        )
-        return min((time for time in times if time is not None), default=None)
+        times = [time for time in _DEADLINES(self) if time is not None]
+        return min(times) if times else None
 
 
+_DEADLINES = attrgetter(
+    "probe_at",
+    "silent_at",
+    "load_until_at",
+    "stable_at",
+    "drain_until_at",
+    "look_at",
+    "save_until_at",
+    "kill_at",
+    "retry_at",
+    "cause_at",
+    "activity_at",
+    "again_at",
+    "free_at",
+    "models_at",
+)
+"""Moments of a state, of which the earliest is its deadline: asked for in each step of each server."""
 UNSEEN = frozenset(
     {"checks", "watch", "over_since", *(each.name for each in fields(State) if each.name.endswith("_at"))}
 ) - {"retry_at"}

@@ -21,6 +21,7 @@ import psutil
 
 from supervisor_app.core.machine.cgroups import group_of, limit_of, oom_kills_in, used_in
 from supervisor_app.core.machine.family import family_of
+from supervisor_app.core.machine.shared_look import SharedLook
 from supervisor_app.core.sightings import Autopsy, GpuMemory, MemorySample
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ GPU_INTERVAL = 10.0
 GPU_TIMEOUT = 5.0
 GPU_FRESH = 30.0
 """Seconds after which an answer is no longer shown."""
+HOST_SECONDS = 0.1
+"""Age of a look at the machine's memory that will do for a process: servers of one beat share one."""
 OOM_WINDOW = 60.0
 """Seconds: OOM kills of the control group that happened before are somebody else's."""
 MAX_KERNEL_LINES = 5
@@ -107,7 +110,7 @@ class MemoryMeter:
         if not readings:
             return None
         group = self._note_kills(now)
-        host, limit = psutil.virtual_memory(), limit_of(group)
+        host, limit = _host.get(HOST_SECONDS), limit_of(group)
         return MemorySample(
             at=time.time(),
             anon=sum(used.anon for used in readings),
@@ -115,7 +118,7 @@ class MemoryMeter:
             file=sum(used.file for used in readings),
             host_total=host.total,
             host_available=host.available,
-            host_swap_free=psutil.swap_memory().free,
+            host_swap_free=host.swap_free,
             limit=limit,
             limit_used=used_in(group) if limit is not None else 0,
             gpus=self._gpu.latest(now) if self._gpu else (),
@@ -153,6 +156,22 @@ class MemoryMeter:
             return naming(_records(log), self._pids)
         finally:
             os.close(log)
+
+
+class _Host(NamedTuple):
+    """Bytes of the machine."""
+
+    total: int
+    available: int
+    swap_free: int
+
+
+def read_host() -> _Host:
+    memory = psutil.virtual_memory()
+    return _Host(memory.total, memory.available, psutil.swap_memory().free)
+
+
+_host = SharedLook(read_host)
 
 
 class _Used(NamedTuple):

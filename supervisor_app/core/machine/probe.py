@@ -63,9 +63,11 @@ class HttpProbe:
         self._canaries: defaultdict[str, Lane] = defaultdict(lambda: Lane("canary"))
         """Lanes of their own for canaries, which may wait for minutes."""
         self._files: defaultdict[str, Lane] = defaultdict(lambda: Lane("the model's disk"))
+        self._kernel_tells = False
+        """The kernel has told whose a socket is, and goes on to."""
 
     async def health(self, spec: LaunchSpec, timeout: float) -> Health:  # noqa: ASYNC109
-        if spec.endpoint is not None and sock_diag.answers():
+        if spec.endpoint is not None and self._does_kernel_tell():
             return await ask_health(spec.endpoint, timeout)
         try:
             return await self._ask(spec, timeout, check_health)
@@ -96,6 +98,10 @@ class HttpProbe:
 
     async def canary(self, spec: LaunchSpec, timeout: float) -> Canary:  # noqa: ASYNC109
         return await self._canaries[spec.url].run(send_canary, spec, timeout, patience=inf)
+
+    def _does_kernel_tell(self) -> bool:
+        self._kernel_tells = self._kernel_tells or sock_diag.answers()
+        return self._kernel_tells
 
     def close(self) -> None:
         """Close without waiting for a question that hangs."""

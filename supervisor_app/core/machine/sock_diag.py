@@ -11,6 +11,7 @@ import socket
 import struct
 import threading
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -136,14 +137,24 @@ def _packed(family: int, address: str) -> bytes:
     return socket.inet_pton(family, address) if address else bytes(16)
 
 
+def _of_one(local: tuple[str, int], remote: tuple[str, int]) -> bytes:
+    family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
+    return _question(family, _ALL_STATES, local, remote)
+
+
+@lru_cache(maxsize=1024)
+def _of_listener(local: tuple[str, int]) -> bytes:
+    """Return the question that is asked for each server every second."""
+    return _of_one(local, ("", 0))
+
+
 def owner(local: tuple[str, int], remote: tuple[str, int] | None = None) -> Owner | None:
     """Owner of the socket with these addresses. Raises OSError where the kernel does not tell.
 
     Without such a socket, or without `remote`, return the owner of the socket that listens at `local`; None
     when none does.
     """
-    family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
-    answer = ask_for_one(_question(family, _ALL_STATES, local, remote or ("", 0)))
+    answer = ask_for_one(_of_listener(local) if remote is None else _of_one(local, remote))
     if len(answer) < _MESSAGE.stop or _HEADER.unpack_from(answer)[1] != _SOCK_DIAG_BY_FAMILY:
         return None
     uid, inode = _OWNER.unpack_from(answer, _OWNER_AT)
