@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from importlib import metadata
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from supervisor_app.engine.asking import SilentError, ask
+from supervisor_app.engine.asking import AskedOnce, SilentError, ask
 from supervisor_app.engine.resolve import LAUNCHER
 
 if TYPE_CHECKING:
@@ -20,48 +19,30 @@ _NUMBERS = re.compile(r"\d+")
 _said: dict[tuple[str, ...], str] = {}
 """Build that each command told last: as many as the node has engines."""
 _lock = Lock()
-_Engine = tuple[object, ...]
-"""All on which an answer depends: the command, its environment, the file of the program."""
-_answers: dict[_Engine, str] = {}
-_asking: dict[_Engine, Lock] = {}
 
 
 def build_of(command: Sequence[str], environment: Mapping[str, str]) -> str:
     """Return `b11669`; empty when the engine does not say, or cannot be run.
 
-    An engine that has said it is asked again when its program has changed, and many servers that start
-    together ask it once: to ask is to start the engine. `environment`: variables that a server gets beside
-    our own.
+    An engine that has said its build is asked again when its program has changed. `environment`: variables
+    that a server gets beside our own.
     """
-    build = _ask_once(command, environment)
+    build = _bundled(command) or _told(command, environment)
     with _lock:
         _said[tuple(command)] = build
     return build
 
 
-def _ask_once(command: Sequence[str], environment: Mapping[str, str]) -> str:
-    stamp = _stamp(command)
-    if not stamp:
-        return _ask(command, environment)
-    engine = tuple(command), tuple(sorted(environment.items())), stamp
-    with _asking.setdefault(engine, Lock()):
-        build = _answers.get(engine) or _ask(command, environment)
-        _answers[engine] = build
-    return build
+def _bundled(command: Sequence[str]) -> str:
+    """Return the version of the bundled engine, which costs nothing to read; empty: it is another one."""
+    return f"xllamacpp {metadata.version('xllamacpp')}" if str(LAUNCHER) in command else ""
 
 
-def _stamp(command: Sequence[str]) -> tuple[int, ...]:
-    """Return marks of the file of the program; empty where another program may take its place unseen.
-
-    The bundled engine is a package, which costs nothing to look at.
-    """
+def _told(command: Sequence[str], environment: Mapping[str, str]) -> str:
     try:
-        found = os.stat(command[0])
-    except (OSError, ValueError):  # to be found on PATH, or not at all
-        return ()
-    if str(LAUNCHER) in command:
-        return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+        return _asked(command, environment)
+    except (OSError, ValueError):  # to be found on PATH, where another program may take its place unseen
+        return _ask(command, environment)
 
 
 def told_build(argv: Sequence[str]) -> str:
@@ -83,11 +64,12 @@ def _taken_apart(build: str) -> tuple[str, tuple[int, ...]]:
 
 
 def _ask(command: Sequence[str], environment: Mapping[str, str]) -> str:
-    if str(LAUNCHER) in command:
-        return f"xllamacpp {metadata.version('xllamacpp')}"
     try:
         said = ask(command, "--version", environment)
     except SilentError:
         return ""
     found = _BUILD.search(said.stdout + said.stderr)
     return f"b{found[1]}" if found else ""
+
+
+_asked = AskedOnce(_ask, holds=lambda build, _age: bool(build))

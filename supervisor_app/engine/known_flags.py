@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING
 
 from supervisor_app.core.command_line.argv import spelled
-from supervisor_app.engine.asking import SilentError, ask
+from supervisor_app.engine.asking import AskedOnce, SilentError, ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -24,8 +21,6 @@ LONGEST_QUOTED = 200
 _FLAG = re.compile(r"(--?[A-Za-z][\w-]*)(,?\s*)")
 _IS_FLAG = re.compile(r"--?[A-Za-z]")
 
-_Key = tuple[object, ...]
-
 
 @dataclass(frozen=True, kw_only=True)
 class KnownFlags:
@@ -36,32 +31,22 @@ class KnownFlags:
     """Reason, as a sentence, for which the engine has not said."""
 
 
-@dataclass
 class FlagSource:
-    """Answers of engines, each asked once: of a program as it lies there, with its variables."""
+    """Flags of engines, as they were told last."""
 
-    clock: Callable[[], float] = time.monotonic
-    """Seconds."""
-    _answers: dict[_Key, tuple[KnownFlags, float]] = field(default_factory=dict)
-    _turns: dict[_Key, Lock] = field(default_factory=dict)
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._asked = AskedOnce(_asked, holds=_holds, clock=clock)
 
     def __call__(self, command: Sequence[str], environment: Mapping[str, str]) -> KnownFlags:
         """Return the flags that an engine lists. `environment`: variables that a server gets beside ours."""
         try:
-            key = (*command, *sorted(environment.items()), *_identity(command))
+            return self._asked(command, environment)
         except OSError as error:
             return KnownFlags(problem=_unanswered(command, error.strerror or str(error)))
-        with self._turns.setdefault(key, Lock()):
-            answer, at = self._answers.get(key, (KnownFlags(), 0.0))
-            if answer.flags or (answer.problem and self.clock() - at < RETRY_SECONDS):
-                return answer
-            answer = _asked(command, environment)
-            self._answers[key] = answer, self.clock()
-            return answer
 
 
-flags_of = FlagSource()
-"""The answers that this process has heard."""
+def _holds(known: KnownFlags, age: float) -> bool:
+    return bool(known.flags) or age < RETRY_SECONDS
 
 
 def flags_in(said: str) -> frozenset[str]:
@@ -89,13 +74,6 @@ def unknown_flags(args: Sequence[str], known: Collection[str]) -> list[str]:
     return sentences
 
 
-def _identity(command: Sequence[str]) -> _Key:
-    """Differs once the program, or the script that it runs, is replaced or changed. Raises OSError."""
-    files = [Path(command[0]), *(Path(word) for word in command[1:] if os.sep in word)]
-    stats = [file.stat() for file in files]
-    return tuple((stat.st_dev, stat.st_ino, stat.st_size, stat.st_ctime_ns) for stat in stats)
-
-
 def _asked(command: Sequence[str], environment: Mapping[str, str]) -> KnownFlags:
     try:
         said = ask(command, "--help", environment)
@@ -110,3 +88,7 @@ def _asked(command: Sequence[str], environment: Mapping[str, str]) -> KnownFlags
 
 def _unanswered(command: Sequence[str], why: str) -> str:
     return f"Flags are not checked: {command[0]} does not tell them ({why})."
+
+
+flags_of = FlagSource()
+"""The answers that this process has heard."""
