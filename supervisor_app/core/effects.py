@@ -77,10 +77,6 @@ class Effects:
                 if seat.watched is not None:
                     seat.watched.perform(effect, self._host.config.health)
 
-    def remember_cause(self) -> None:
-        """Look at the cause of the failure for which the server was given up just now."""
-        self._hands.remember_cause()
-
     # The history
 
     def close_run(self, seat: Seat, why: str) -> None:

@@ -109,7 +109,7 @@ class ServerSupervisor:
             log=self._log,
         )
         self._turn = Turn(self, turns, recorder=recorder, tasks=self._tasks, held=remembered.holds_turn)
-        hands = Hands(
+        self._hands = Hands(
             self,
             processes=processes,
             remembered=remembered,
@@ -119,7 +119,7 @@ class ServerSupervisor:
         )
         self._effects = Effects(
             self,
-            hands=hands,
+            hands=self._hands,
             chronicle=self._chronicle,
             succession=self.succession,
             room=room,
@@ -404,7 +404,7 @@ class ServerSupervisor:
             self._effects.perform(effect, seat)
         given_up = seat.state.status is Status.ERROR and before.status is not Status.ERROR
         if given_up and seat is self.seat:
-            self._effects.remember_cause()
+            self._hands.remember_cause()
 
     def _policy_of(self, seat: Seat) -> lifecycle.Policy:
         own, health = seat is self.seat, self.config.health
