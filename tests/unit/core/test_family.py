@@ -55,10 +55,21 @@ def test_nothing_is_known_of_a_process_that_ends_while_it_is_looked_at(machine):
     assert family.connections_by_psutil(NOBODY, 1) == 0
 
 
-def test_all_who_ask_within_a_moment_share_one_table(tables):
+def test_all_who_ask_within_a_moment_share_one_table(monkeypatch):
+    read, now = [], 100.0
+
+    def noted():
+        read.append(now)
+        return {}
+
+    monkeypatch.setattr(family, "_children", SharedLook(noted, clock=lambda: now))
     for _ in range(50):
         family_of(os.getpid())
-    assert len(tables) == 1
+        now += family.TABLE_SECONDS / 50
+    assert len(read) == 1
+    now += family.TABLE_SECONDS
+    family_of(os.getpid())
+    assert len(read) == 2
 
 
 def test_a_caller_that_must_know_now_gets_a_table_read_after_its_question(tables, child):
