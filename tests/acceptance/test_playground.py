@@ -87,6 +87,14 @@ def ask(page, text="Tell me of llamas."):
     page.keyboard.press("Enter")
 
 
+def ask_for_long(page):
+    """Ask for an answer of two minutes, and wait until its first words are there."""
+    choose(page, SLOW)
+    limit(page, "2400")
+    ask(page)
+    expect(answers(page).locator(".prose")).to_contain_text(re.compile(r"\w+ \w+"))
+
+
 def answers(page):
     return page.locator("[data-role=assistant]")
 
@@ -132,18 +140,14 @@ def test_two_models_answer_side_by_side(play):
 
 
 def test_an_answer_can_be_stopped(play):
-    choose(play, SLOW)
-    ask(play)
-    expect(answers(play).locator(".prose")).to_contain_text(re.compile(r"\w+ \w+"))
+    ask_for_long(play)
     play.get_by_role("button", name="Stop", exact=True).click()
     is_whole(play)
     expect(answers(play)).to_contain_text("Stopped.")
 
 
 def test_an_answer_that_a_crash_cuts_off_says_so(play, playing):
-    choose(play, SLOW)
-    ask(play)
-    expect(answers(play).locator(".prose")).to_contain_text(re.compile(r"\w+ \w+"))
+    ask_for_long(play)
     kill(playing, SLOW)
     is_whole(play)
     expect(play.locator(".trouble")).to_contain_text(re.compile("died|crash|broke"))
