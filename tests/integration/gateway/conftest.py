@@ -6,6 +6,7 @@ asyncio's beside the pages, uvloop's by itself.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -72,19 +73,28 @@ def looks(monkeypatch):
 class Outage:
     """A database that fails while `lasts`."""
 
+    LOOK = "look"
+    """Name of the question whether anything has changed."""
+
     def __init__(self):
         self.lasts = False
-        self.failed = 0
+        self.failed = Counter()
+        """Failures, by the name of what was asked."""
 
-    def may_fail(self, call, *arguments):
+    def failing(self, call, name=""):
+        """Return a call that fails while the outage lasts."""
+        return partial(self.may_fail, name or call.__name__, call)
+
+    def may_fail(self, name, call, *arguments):
         if self.lasts:
-            self.failed += 1
+            self.failed[name] += 1
             raise OperationalError("gone")
         return call(*arguments)
 
-    async def has_been_noticed(self):
-        seen = self.failed
-        await eventually(lambda: self.failed > seen + 1)
+    async def has_been_noticed(self, by=LOOK):
+        """Wait for the second failure: then the first one was dealt with."""
+        seen = self.failed[by]
+        await eventually(lambda: self.failed[by] > seen + 1)
 
 
 @pytest.fixture
@@ -95,11 +105,11 @@ def outage(monkeypatch):
         (ledger, "quarantine"),
         (ledger, "wake"),
         (ledger, "idle_servers"),
+        (link, "render_metrics"),
     ]:
-        monkeypatch.setattr(module, name, partial(outage.may_fail, getattr(module, name)))
-    monkeypatch.setattr(link, "render_metrics", partial(outage.may_fail, link.render_metrics))
-    look = Rows.__call__
-    monkeypatch.setattr(Rows, "__call__", lambda rows: outage.may_fail(look, rows))
+        monkeypatch.setattr(module, name, outage.failing(getattr(module, name)))
+    look = outage.failing(Rows.__call__, Outage.LOOK)
+    monkeypatch.setattr(Rows, "__call__", lambda rows: look(rows))
     return outage
 
 

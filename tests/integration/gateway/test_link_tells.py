@@ -236,7 +236,7 @@ async def test_idleness_can_wait_until_the_database_is_back(by_news_only, idle_s
     async with linked(idle_stop_seconds=60):
         outage.lasts = True
         await db(make_ready_server, ready_at=long_ago())
-        await outage.has_been_noticed()
+        await outage.has_been_noticed(by="idle_servers")
         assert await is_wanted()
         outage.lasts = False
         async with asyncio.timeout(DEADLINE):

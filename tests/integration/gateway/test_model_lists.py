@@ -195,8 +195,7 @@ async def test_a_server_that_does_not_answer_holds_nobody_up_for_long(by_news_on
 
 async def test_a_list_that_could_not_be_written_down_is_written_down_later(often, outage, monkeypatch):
     monkeypatch.setattr(model_lists, "AGAIN_SECONDS", 600.0)
-    write = ledger.keep_listing
-    monkeypatch.setattr(ledger, "keep_listing", lambda *given: outage.may_fail(write, *given))
+    monkeypatch.setattr(ledger, "keep_listing", outage.failing(ledger.keep_listing))
     async with saying(QWEN), linked() as gateway:
         outage.lasts = True
         await announce(Status.READY, 2, pid=12, url=facts(gateway).url)
