@@ -25,7 +25,7 @@ from supervisor_app.fleet.events import GATEWAYS_GROUP, PUSH_GROUP, STATUS_GROUP
 from supervisor_app.fleet.layers import channel_layer
 from supervisor_app.fleet.metrics import render_metrics
 from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing
-from supervisor_app.gateway.edge import ledger, sights, survey
+from supervisor_app.gateway.edge import api_keys, quarantine, sights, survey
 from supervisor_app.gateway.edge.lookout import Lookout
 from supervisor_app.gateway.edge.model_lists import ModelLists
 from supervisor_app.gateway.edge.news import Own, adds_nothing, after_news, says_all
@@ -82,7 +82,7 @@ class Link:
         self._counts = counts
         self._database = DatabaseThread("gateway-read")
         self._recent = RecentRuns()
-        rows = Rows(*survey.ROWS, *ledger.KEY_ROWS, quarantined_rows, sights.wishes)
+        rows = Rows(*survey.ROWS, *api_keys.ROWS, quarantined_rows, sights.wishes)
         self._known = Unchanged(self._read, rows=rows, beside=lambda: (overlay(), *self._now()))
         self._gateway: Gateway
         self._writer: RecordWriter
@@ -155,7 +155,7 @@ class Link:
         servers = survey.load_facts(self._overlay(), self._recent)
         unwanted = sights.unwanted() if self._gateway.exchanges else frozenset()
         now = self._gateway.wall_time()
-        return servers, ledger.load_keys(now), ledger.load_quarantine(now), unwanted
+        return servers, api_keys.load(now), quarantine.load(now), unwanted
 
     async def run(self) -> None:
         """Run until cancelled; then the last records are written."""
@@ -282,13 +282,13 @@ class Link:
         self._lists.forget(server)
 
     async def _keep_listing(self, facts: ServerFacts, listing: Listing) -> None:
-        await self._database.call(partial(ledger.keep_listing, facts.name, facts.launch, listing))
+        await self._database.call(partial(survey.keep_listing, facts.name, facts.launch, listing))
 
     async def _save_quarantine(self) -> None:
         """Raises StoreError: then the next refresh tries again."""
         while self._unsaved:
             entry = self._unsaved[0]
-            await self._database.call(partial(ledger.quarantine, entry))
+            await self._database.call(partial(quarantine.put, entry))
             del self._unsaved[0]
             for server in {server for server, _ in entry.deaths}:
                 await self._supervisors.nudge(server)  # what it died of uses up none of its retries

@@ -14,7 +14,7 @@ from django.db import DatabaseError
 
 from supervisor_app.common.addresses import url_of, who_listens
 from supervisor_app.gateway.access.origins import BadOriginError, Origins
-from supervisor_app.gateway.edge import ledger
+from supervisor_app.gateway.edge import api_keys
 from supervisor_app.gateway.edge.service import Service, is_loopback, listening_socket
 from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.web.descriptors import Shares, connection_shares
@@ -77,7 +77,7 @@ def prepare(
     except BadOriginError as error:
         raise CommandError(f"LLAMAPROXY_ALLOWED_ORIGINS: {error}", returncode=BAD_USAGE) from error
     try:
-        has_keys = bool(ledger.load_keys())
+        has_keys = bool(api_keys.load())
     except DatabaseError as error:
         raise CommandError(f"The database cannot be used: {error}", returncode=FAILED) from error
     if not (has_keys or insecure_open or is_loopback(host)):

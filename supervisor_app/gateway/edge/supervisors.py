@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from supervisor_app.common.database import Rows
 from supervisor_app.common.storage import StoreError
 from supervisor_app.fleet.commands import anudge, tell_closed, tell_moved, tell_waiting
-from supervisor_app.gateway.edge import ledger
+from supervisor_app.gateway.edge import idleness
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ class Supervisors:
         self._tasks = tasks
         self._nodes: set[str] = set()
         """Nodes whose supervisors know of this gateway."""
-        self._limited = Rows(ledger.limited_servers)
+        self._limited = Rows(idleness.limited_servers)
         self._waking: set[str] = set()
         """Servers whose start the database is being told: once, however many ask."""
 
@@ -68,7 +68,7 @@ class Supervisors:
     async def _wake(self, server: str) -> None:
         self._tasks.start(self._tell_waiting(), "waiting")  # a supervisor that expects a wish is quicker
         try:
-            started = await self._database.call(partial(ledger.wake, server))
+            started = await self._database.call(partial(idleness.wake, server))
         finally:
             self._waking.discard(server)
         if started:
@@ -129,9 +129,9 @@ class Supervisors:
         overlay = self._overlay()
         if not (overlay.values.get("idle_stop_seconds") or any(self._limited())):
             return []
-        idle = ledger.idle_servers(self._gateway.wall_time(), overlay)
+        idle = idleness.idle_servers(self._gateway.wall_time(), overlay)
         busy = set(self.in_use())
-        return [name for name, since in idle.items() if name not in busy and ledger.stop_idle(name, since)]
+        return [name for name, since in idle.items() if name not in busy and idleness.stop_idle(name, since)]
 
     def in_use(self) -> list[str]:
         """List servers in use, also in the threads of the database."""

@@ -1,4 +1,7 @@
-"""Facts about servers from the database, for the gateway. Plain functions, for a `DatabaseThread`."""
+"""Facts about servers from the database, for the gateway, and what it keeps of them there.
+
+Plain functions, for a `DatabaseThread`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from supervisor_app.common.moments import seconds
+from supervisor_app.common.storage import storable
 from supervisor_app.core.command_line.argv import spelled_out
 from supervisor_app.core.diagnosis import named_files
 from supervisor_app.core.loaded import loaded_from_json
@@ -194,3 +198,15 @@ def _shared_files(servers: Iterable[LlamaServer]) -> Collection[str]:
     """Find the model files that several servers have, perhaps on several hosts."""
     counts = Counter(server.model_path for server in servers if server.model_path and not is_router(server))
     return {path for path, number in counts.items() if number > 1}
+
+
+def keep_listing(name: str, launch: str, listing: Listing) -> None:
+    """Keep what a server said, for when it cannot say it. A server that was deleted meanwhile is ignored."""
+    said = json.dumps(storable(listing.as_json()))
+    for pk in LlamaServer.objects.filter(name=name).values_list("pk", flat=True):
+        ModelList.objects.bulk_create(
+            [ModelList(server_id=pk, launch=launch, said=said, read_at=listing.read_at)],
+            update_conflicts=True,
+            unique_fields=["server"],
+            update_fields=["launch", "said", "read_at"],
+        )

@@ -16,7 +16,7 @@ from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
 from supervisor_app.common.words import MISTAKE
 from supervisor_app.core.machine.clock import SystemClock
-from supervisor_app.gateway.edge import ledger
+from supervisor_app.gateway.edge import idleness, ledger, retention
 from supervisor_app.gateway.records.record import LONGEST_NAME, Outcome, Record
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ WORDS_CAPACITY = 2_000
 """Number of waiting records from which on prompts and answers are not kept: each may have 64 kB."""
 FLUSH_SECONDS = 1.0
 USE_SECONDS = 2.0
-"""Pause between two notes that a server is in use. `ledger.USE_SLACK_SECONDS` counts on them."""
+"""Pause between two notes that a server is in use. `idleness.USE_SLACK_SECONDS` counts on them."""
 PRUNE_SECONDS = 3600.0
 CUTS = 50
-"""Portions of rows beyond `ledger.KEEP_ROWS` that are deleted in one round: more than are written in it."""
+"""Portions of rows beyond `retention.KEEP_ROWS` that are deleted in one round: more than it writes."""
 REST = 1
 """Pause after a batch, in units of the time it took: other writers get at the database, too."""
 CLOSE_SECONDS = 5.0
@@ -65,7 +65,7 @@ class RecordWriter:
         publish: Publish | None = None,
         clock: Clock | None = None,
         flush_seconds: float = FLUSH_SECONDS,
-        keep_days: float = ledger.KEEP_DAYS,
+        keep_days: float = retention.KEEP_DAYS,
     ) -> None:
         self.dropped = 0
         """Records lost since the start: too many waited, or no database would take them."""
@@ -204,14 +204,14 @@ class RecordWriter:
         used = {*self._used, *self._in_use()} - {""}
         due = {name for name in used if now - self._touched.get(name, -USE_SECONDS) >= USE_SECONDS}
         if due:
-            await database.call(partial(ledger.touch_use, due, self._clock.time()))
+            await database.call(partial(idleness.touch_use, due, self._clock.time()))
             self._touched.update(dict.fromkeys(due, now))
         self._used -= due
         for _ in range(CUTS):
             if self._is_over and not self._leaving:
-                self._is_over = await database.call(ledger.cut)
+                self._is_over = await database.call(retention.cut)
         if now >= self.prune_at and not self._leaving:
-            pruned = await database.call(partial(ledger.prune, self._clock.time(), self._keep_days))
+            pruned = await database.call(partial(retention.prune, self._clock.time(), self._keep_days))
             if not pruned:
                 self.prune_at = now + PRUNE_SECONDS
 

@@ -17,7 +17,7 @@ from django.db import OperationalError
 
 from supervisor_app.common.database import Rows, Unchanged
 from supervisor_app.gateway.access.keys import KeyRing
-from supervisor_app.gateway.edge import ledger, link, survey
+from supervisor_app.gateway.edge import idleness, link, quarantine, survey
 from supervisor_app.gateway.plane import client, gateway
 from tests.integration.building import eventually
 from tests.integration.gateway.fast import KEY
@@ -102,9 +102,9 @@ def outage(monkeypatch):
     outage = Outage()
     for module, name in [
         (survey, "load_facts"),
-        (ledger, "quarantine"),
-        (ledger, "wake"),
-        (ledger, "idle_servers"),
+        (quarantine, "put"),
+        (idleness, "wake"),
+        (idleness, "idle_servers"),
         (link, "render_metrics"),
     ]:
         monkeypatch.setattr(module, name, outage.failing(getattr(module, name)))

@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 
 from supervisor_app.gateway.access.keys import Budget, KeyPolicy, KeyRing, digest_of
-from supervisor_app.gateway.edge import ledger
+from supervisor_app.gateway.edge import api_keys
 from supervisor_app.traffic.models import UsageDay
 from tests.integration.building import make_key
 from tests.integration.gateway.plane import EMBEDDINGS, request
@@ -30,7 +30,7 @@ def test_the_gateway_reads_what_a_key_has_used_this_month():
         used(name, 900, days_ago=40)
     make_key("frugal", tokens_per_month=100)
     make_key("other")
-    budgets = {policy.name: policy.budget for policy in ledger.load_keys(time.time())}
+    budgets = {policy.name: policy.budget for policy in api_keys.load(time.time())}
     assert (budgets["frugal"].tokens, budgets["frugal"].used) == (100, 70)
     assert budgets["other"] is None
 
@@ -39,7 +39,7 @@ def test_the_gateway_reads_what_a_key_has_used_this_month():
 def test_keys_without_budgets_cost_no_look_at_the_sums(django_assert_num_queries):
     make_key("other")
     with django_assert_num_queries(1):
-        ledger.load_keys()
+        api_keys.load()
 
 
 @pytest.mark.parametrize("spent", [False, True])

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.gateway.access.keys import KeyRing
-from supervisor_app.gateway.edge import ledger
+from supervisor_app.gateway.edge import api_keys, idleness, ledger, quarantine
 from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.records.record import Outcome, QuarantineEntry
 from supervisor_app.traffic.families import LABELS
@@ -63,7 +63,7 @@ def test_a_new_key_is_shown_and_works(staff_client):
     answer = staff_client.post(f"{KEYS}add/", FILLED)
     (key,) = SECRET.findall(page(answer))
     assert "it is not stored and cannot be shown again" in page(answer)
-    policy = KeyRing(ledger.load_keys()).find(key, STARTED)
+    policy = KeyRing(api_keys.load()).find(key, STARTED)
     assert (policy.name, policy.requests_per_minute) == ("chat", 60)
     assert key.startswith(ApiKey.objects.get().prefix)
 
@@ -195,7 +195,7 @@ def test_keys_are_not_switched_off_before_a_question(staff_client):
 def test_a_key_is_deleted(staff_client):
     key = make_key()
     staff_client.post(f"{KEYS}{key.pk}/delete/", {"post": "yes"})
-    assert ledger.load_keys() == []
+    assert api_keys.load() == []
     assert str(key) == "chat"
 
 
@@ -298,7 +298,7 @@ def quarantined():
             at=now,
             until=until,
         )
-        ledger.quarantine(entry)
+        quarantine.put(entry)
     return QuarantinedRequest.objects.get(incident="run 0")
 
 
@@ -337,7 +337,7 @@ def test_the_form_of_a_server_has_the_settings_of_the_gateway(staff_client):
 
 def test_a_server_is_deleted_with_what_is_known_of_its_use(staff_client):
     server = make_server()
-    ledger.touch_use(["default"], STARTED)
+    idleness.touch_use(["default"], STARTED)
     ledger.write([make_record()])
     assert staff_client.post(f"{SERVERS}{server.pk}/delete/", {"post": "yes"}).status_code == 302
     assert not LlamaServer.objects.exists()

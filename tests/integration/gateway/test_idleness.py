@@ -9,7 +9,7 @@ from django.db import connection
 
 from supervisor_app.fleet.conf import Overlay
 from supervisor_app.fleet.models import LlamaServer
-from supervisor_app.gateway.edge import ledger, writer
+from supervisor_app.gateway.edge import idleness, writer
 from supervisor_app.traffic.models import ServerUse
 from tests.integration.building import at, make_server, make_state
 
@@ -27,13 +27,13 @@ def ready():
 
 
 def idle(overlay=None):
-    return list(ledger.idle_servers(NOW, overlay or Overlay()))
+    return list(idleness.idle_servers(NOW, overlay or Overlay()))
 
 
 def test_a_use_is_noted_and_renewed(django_assert_max_num_queries):
     make_server("a"), make_server("b"), make_server("c")
-    ledger.touch_use(["a", "b", "gone"], NOW - 10)
-    ledger.touch_use(["a"], NOW)
+    idleness.touch_use(["a", "b", "gone"], NOW - 10)
+    idleness.touch_use(["a"], NOW)
     uses = {use.server.name: round(NOW - use.last_request_at.timestamp()) for use in ServerUse.objects.all()}
     assert uses == {"a": 0, "b": 10}
     assert str(ServerUse.objects.get(server__name="a")).startswith("a: 2")
@@ -41,9 +41,9 @@ def test_a_use_is_noted_and_renewed(django_assert_max_num_queries):
 
 def test_a_server_that_nobody_asks_is_idle(ready):
     assert idle() == ["default"]
-    ledger.touch_use(["default"], NOW - 601 - ledger.USE_SLACK_SECONDS)
+    idleness.touch_use(["default"], NOW - 601 - idleness.USE_SLACK_SECONDS)
     assert idle() == ["default"]
-    ledger.touch_use(["default"], NOW - 599 - ledger.USE_SLACK_SECONDS)
+    idleness.touch_use(["default"], NOW - 599 - idleness.USE_SLACK_SECONDS)
     assert idle() == []
 
 
@@ -51,7 +51,7 @@ def test_a_server_that_nobody_asks_is_idle(ready):
 def test_gateways_whose_clocks_differ_agree_on_the_last_use(ready, monkeypatch):
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() - 3600)  # a host whose clock is slow
-    ledger.touch_use(["default"], time.time())
+    idleness.touch_use(["default"], time.time())
     monkeypatch.setattr(time, "time", real)
     assert abs(ServerUse.objects.get().last_request_at.timestamp() - real()) < 60
     assert idle() == []
@@ -60,13 +60,13 @@ def test_gateways_whose_clocks_differ_agree_on_the_last_use(ready, monkeypatch):
 def test_a_server_in_constant_use_is_not_idle_however_small_its_limit(ready):
     LlamaServer.objects.update(idle_stop_seconds=1)
     note_seconds = writer.USE_SECONDS + 2 * writer.FLUSH_SECONDS  # one flush was too early, the next late
-    assert note_seconds < ledger.USE_SLACK_SECONDS
-    ledger.touch_use(["default"], NOW - note_seconds)
+    assert note_seconds < idleness.USE_SLACK_SECONDS
+    idleness.touch_use(["default"], NOW - note_seconds)
     assert idle() == []
 
 
 def test_a_server_is_not_idle_because_it_was_not_asked_before_it_was_ready(ready):
-    ledger.touch_use(["default"], NOW - 5000)
+    idleness.touch_use(["default"], NOW - 5000)
     ready.state.ready_at = at(NOW - 60)
     ready.state.save()
     assert idle() == []
@@ -99,44 +99,44 @@ def test_the_limit_of_the_config_file_wins(ready):
 
 def test_an_idle_server_is_stopped_and_woken(ready):
     generation = ready.generation
-    assert ledger.stop_idle("default", ledger.idle_servers(NOW, Overlay())["default"])
+    assert idleness.stop_idle("default", idleness.idle_servers(NOW, Overlay())["default"])
     ready.refresh_from_db()
     assert (ready.desired_running, ready.stopped_for_idleness) == (False, True)
     assert ready.generation == generation + 1
-    assert ledger.wake("default")
+    assert idleness.wake("default")
     ready.refresh_from_db()
     assert (ready.desired_running, ready.stopped_for_idleness) == (True, False)
     assert ready.generation == generation + 2
 
 
 def test_a_server_that_was_used_meanwhile_is_not_stopped(ready):
-    ledger.touch_use(["default"], NOW - 700)
-    since = ledger.idle_servers(NOW, Overlay())["default"]
-    ledger.touch_use(["default"], NOW)
-    assert not ledger.stop_idle("default", since)
+    idleness.touch_use(["default"], NOW - 700)
+    since = idleness.idle_servers(NOW, Overlay())["default"]
+    idleness.touch_use(["default"], NOW)
+    assert not idleness.stop_idle("default", since)
     assert LlamaServer.objects.get().desired_running
 
 
 def test_a_server_that_somebody_stopped_is_not_woken(ready):
     LlamaServer.objects.all().ask_to_stop()
-    assert not ledger.wake("default")
+    assert not idleness.wake("default")
     assert not LlamaServer.objects.get().desired_running
 
 
 def test_a_server_that_is_woken_twice_is_started_once(ready):
-    ledger.stop_idle("default", at(NOW))
-    assert [ledger.wake("default"), ledger.wake("default")] == [True, False]
+    idleness.stop_idle("default", at(NOW))
+    assert [idleness.wake("default"), idleness.wake("default")] == [True, False]
 
 
 def test_a_server_that_made_room_is_woken_once_until_its_supervisor_has_acted(ready):
     state = ready.state
     state.status, state.unloaded, state.generation = "initial", True, ready.generation
     state.save()
-    assert [ledger.wake("default"), ledger.wake("default")] == [True, False]
+    assert [idleness.wake("default"), idleness.wake("default")] == [True, False]
     ready.refresh_from_db()
     state.generation = ready.generation
     state.save()
-    assert ledger.wake("default"), "it has no room again"
+    assert idleness.wake("default"), "it has no room again"
 
 
 def test_a_server_that_made_room_and_was_stopped_then_is_not_woken(ready):
@@ -145,23 +145,23 @@ def test_a_server_that_made_room_and_was_stopped_then_is_not_woken(ready):
     state = ready.state
     state.status, state.unloaded, state.generation = "initial", True, ready.generation
     state.save()
-    assert not ledger.wake("default")
+    assert not idleness.wake("default")
 
 
 def test_a_server_that_is_loaded_is_not_woken(ready):
     ready.state.generation = ready.generation
     ready.state.save()
-    assert not ledger.wake("default")
+    assert not idleness.wake("default")
 
 
 def test_a_server_that_somebody_stopped_is_not_stopped_for_idleness(ready):
     LlamaServer.objects.all().ask_to_stop()
-    assert not ledger.stop_idle("default", at(NOW))
+    assert not idleness.stop_idle("default", at(NOW))
     assert not LlamaServer.objects.get().stopped_for_idleness
 
 
 @pytest.mark.parametrize("wish", ["ask_to_start", "ask_to_stop", "ask_to_restart"])
 def test_a_wish_of_people_ends_that_it_is_idle(ready, wish):
-    ledger.stop_idle("default", at(NOW))
+    idleness.stop_idle("default", at(NOW))
     getattr(LlamaServer.objects.all(), wish)()
     assert not LlamaServer.objects.get().stopped_for_idleness

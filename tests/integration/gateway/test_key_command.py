@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from supervisor_app.gateway.access.keys import Denied, KeyRing
-from supervisor_app.gateway.edge import ledger
+from supervisor_app.gateway.edge import api_keys
 from supervisor_app.traffic.models import ApiKey
 from tests.integration.building import make_key
 
@@ -30,7 +30,7 @@ def test_a_key_is_made_and_told_alone_on_its_line():
     (secret,) = said.splitlines()
     assert secret.startswith("lp-")
     assert "only time" in remark
-    assert KeyRing(ledger.load_keys()).find(secret, 0.0).name == "nightly job"
+    assert KeyRing(api_keys.load()).find(secret, 0.0).name == "nightly job"
 
 
 def test_a_key_is_shown_once_and_kept_nowhere():
@@ -52,7 +52,7 @@ def test_a_rotated_key_has_two_secrets_until_a_moment():
     old = llama("key", "add", "chat")[0].strip()
     said, remark = llama("key", "rotate", "chat", "--until", "2h")
     assert "The old one is good until" in remark
-    ring, now = KeyRing(ledger.load_keys()), time.time()
+    ring, now = KeyRing(api_keys.load()), time.time()
     assert {ring.find(secret, now).name for secret in (old, said.strip())} == {"chat"}
     with pytest.raises(Denied, match="has a new secret; this one was good until"):
         ring.find(old, now + 7201)
@@ -72,7 +72,7 @@ def test_a_key_is_rotated_by_its_name_until_a_moment_that_can_be_read(name, unti
 def test_a_key_that_is_revoked_lets_nobody_in_and_keeps_the_door_shut():
     secret = llama("key", "add", "chat")[0].strip()
     assert llama("key", "revoke", "chat")[0] == "chat: switched off\n"
-    ring = KeyRing(ledger.load_keys())
+    ring = KeyRing(api_keys.load())
     assert not ring.is_open
     with pytest.raises(Denied):
         ring.find(secret, 0.0)

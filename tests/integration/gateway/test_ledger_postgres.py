@@ -11,7 +11,7 @@ from tests.deadline import DEADLINE
 from tests.postgres import throwaway_cluster
 
 HERE = Path(__file__).parent
-FILES = ("ledger", "ledger_rows", "writer", "usage", "sights", "tally")
+FILES = ("ledger", "bulk_insert", "api_keys", "quarantine", "retention", "writer", "usage", "sights", "tally")
 
 
 def test_postgresql_keeps_the_same():

@@ -11,7 +11,7 @@ from channels.layers import get_channel_layer
 
 from supervisor_app.fleet.events import PUSH_GROUP, supervisor_channel
 from supervisor_app.fleet.models import LlamaServer
-from supervisor_app.gateway.edge import ledger, link, supervisors
+from supervisor_app.gateway.edge import idleness, link, supervisors
 from supervisor_app.gateway.records.record import QuarantineEntry
 from supervisor_app.traffic.models import QuarantinedRequest, RequestRecord
 from tests.deadline import DEADLINE
@@ -96,13 +96,13 @@ async def test_a_request_for_a_sleeping_server_wakes_it_at_once(by_news_only, ca
 
 
 async def test_a_crowd_that_asks_for_a_sleeping_server_wakes_it_once(by_news_only, monkeypatch):
-    asked, wake = [], ledger.wake
+    asked, wake = [], idleness.wake
 
     def count(name):
         asked.append(name)
         return wake(name)
 
-    monkeypatch.setattr(ledger, "wake", count)
+    monkeypatch.setattr(idleness, "wake", count)
     await db(make_server, **ASLEEP)
     async with linked() as gateway:
         for _ in range(100):
@@ -119,7 +119,7 @@ async def test_a_mistake_on_the_way_to_waking_a_server_is_told(by_news_only, mon
     def mistaken(name):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(ledger, "wake", mistaken)
+    monkeypatch.setattr(idleness, "wake", mistaken)
     await db(make_server, **ASLEEP)
     async with linked() as gateway:
         gateway.outside.wake("default")
@@ -272,7 +272,7 @@ async def test_at_the_end_the_last_records_are_written(by_news_only):
 
 async def test_servers_with_requests_are_in_use(by_news_only, monkeypatch):
     used = []
-    monkeypatch.setattr(ledger, "touch_use", lambda names, now: used.append(set(names)))
+    monkeypatch.setattr(idleness, "touch_use", lambda names, now: used.append(set(names)))
     for name in ("busy", "idle"):
         await db(make_ready_server, name)
     async with linked() as gateway:

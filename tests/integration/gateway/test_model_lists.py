@@ -10,7 +10,7 @@ import pytest
 
 from supervisor_app.core.status import Status
 from supervisor_app.fleet.models import LlamaServer, ServerState
-from supervisor_app.gateway.edge import ledger, model_lists
+from supervisor_app.gateway.edge import model_lists, survey
 from supervisor_app.gateway.edge.model_lists import ModelLists
 from supervisor_app.traffic.models import ModelList
 from tests.deadline import DEADLINE
@@ -195,7 +195,7 @@ async def test_a_server_that_does_not_answer_holds_nobody_up_for_long(by_news_on
 
 async def test_a_list_that_could_not_be_written_down_is_written_down_later(often, outage, monkeypatch):
     monkeypatch.setattr(model_lists, "AGAIN_SECONDS", 600.0)
-    monkeypatch.setattr(ledger, "keep_listing", outage.failing(ledger.keep_listing))
+    monkeypatch.setattr(survey, "keep_listing", outage.failing(survey.keep_listing))
     async with saying(QWEN), linked() as gateway:
         outage.lasts = True
         await announce(Status.READY, 2, pid=12, url=facts(gateway).url)

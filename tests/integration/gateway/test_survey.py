@@ -11,7 +11,7 @@ from supervisor_app.core.loaded import Loaded
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.fleet.conf import Overlay
 from supervisor_app.fleet.models import LlamaServer
-from supervisor_app.gateway.edge import ledger, survey
+from supervisor_app.gateway.edge import survey
 from supervisor_app.gateway.edge.recent_runs import COUNT as RUNS
 from supervisor_app.gateway.edge.survey import load_facts
 from supervisor_app.gateway.llama.listing import listing_of
@@ -122,7 +122,7 @@ def say(server, *ids, read_at=5.0, launch=None):
     listing = listing_of(
         {"data": [{"id": name, "meta": {"n_ctx": 7}} for name in ids], "models": []}, read_at
     )
-    ledger.keep_listing(server.name, launch or survey.launch_of(server), listing)
+    survey.keep_listing(server.name, launch or survey.launch_of(server), listing)
     return listing
 
 
@@ -208,7 +208,7 @@ def test_a_router_goes_by_its_models_once_it_says_them():
     state.save()
     assert (facts().models, facts().offered) == (("default", "a", "b"), ("a", "b"))
     told = {"data": [{"id": "c", "aliases": ["see"], "status": {"value": "unloaded"}}]}
-    ledger.keep_listing("default", facts().launch, listing_of(told, 5.0))
+    survey.keep_listing("default", facts().launch, listing_of(told, 5.0))
     assert (facts().models, facts().offered) == (("default", "c", "see"), ("c",))
 
 

@@ -10,7 +10,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from supervisor_app.gateway.edge import ledger, usage
+from supervisor_app.gateway.edge import ledger, retention, usage
 from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.traffic.models import RequestRecord, UsageDay
@@ -85,7 +85,7 @@ def test_sums_of_days_that_are_long_past_are_deleted():
     today = at(now).date()
     for age in (KEEP_DAYS, KEEP_DAYS + 1):
         UsageDay.objects.create(day=today - timedelta(days=age))
-    ledger.prune(now)
+    retention.prune(now)
     assert [row.day for row in UsageDay.objects.all()] == [today - timedelta(days=KEEP_DAYS)]
 
 

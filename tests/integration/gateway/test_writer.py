@@ -11,7 +11,7 @@ import pytest
 from django.db import OperationalError
 
 from supervisor_app.core.testing import FakeClock
-from supervisor_app.gateway.edge import ledger, writer
+from supervisor_app.gateway.edge import idleness, ledger, retention, writer
 from supervisor_app.gateway.edge.writer import RecordWriter
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.traffic.models import RequestRecord, ServerUse
@@ -353,7 +353,7 @@ async def test_a_request_that_was_refused_or_only_looked_has_not_used_a_server()
 async def test_use_is_not_noted_more_often_than_needed(monkeypatch):
     monkeypatch.setattr(writer, "USE_SECONDS", 5.0)
     noted = []
-    monkeypatch.setattr(ledger, "touch_use", lambda names, now: noted.append(now))
+    monkeypatch.setattr(idleness, "touch_use", lambda names, now: noted.append(now))
     clock = FakeClock(wall=STARTED)
     async with writing(clock=clock) as taking:
         for second in range(12):
@@ -364,7 +364,7 @@ async def test_use_is_not_noted_more_often_than_needed(monkeypatch):
 
 
 async def test_old_records_are_pruned_at_the_start_and_each_hour(monkeypatch):
-    monkeypatch.setattr(ledger, "PRUNE_ROWS", 2)
+    monkeypatch.setattr(retention, "PRUNE_ROWS", 2)
     old = -31 * 86400
     clock = FakeClock(wall=STARTED)
     await db(ledger.write, [make_record(at=STARTED + second) for second in (old, old + 1, old + 2, 0)])
@@ -382,7 +382,7 @@ async def test_old_records_are_pruned_at_the_start_and_each_hour(monkeypatch):
 
 
 async def test_more_rows_than_are_kept_are_cut_as_they_come(monkeypatch):
-    monkeypatch.setattr(ledger, "KEEP_ROWS", 3)
+    monkeypatch.setattr(retention, "KEEP_ROWS", 3)
     async with writing() as taking:
         for number in range(8):
             taking.put(make_record(at=STARTED + number))

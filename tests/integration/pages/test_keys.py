@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from supervisor_app.fleet.models import AuditEntry
 from supervisor_app.gateway.access.keys import Denied, KeyRing
-from supervisor_app.gateway.edge import ledger
+from supervisor_app.gateway.edge import api_keys
 from supervisor_app.traffic.families import LABELS
 from supervisor_app.traffic.models import ApiKey, UsageDay
 from tests.integration.building import make_key
@@ -32,7 +32,7 @@ def secret_of(answer):
 
 
 def ring():
-    return KeyRing(ledger.load_keys())
+    return KeyRing(api_keys.load())
 
 
 @pytest.fixture

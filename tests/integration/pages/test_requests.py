@@ -11,7 +11,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from supervisor_app.gateway.edge import ledger
+from supervisor_app.gateway.edge import ledger, quarantine
 from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.records.record import Outcome, QuarantineEntry
 from supervisor_app.pages.templatetags.gateway_tags import (
@@ -43,13 +43,13 @@ def default():
 
 @pytest.fixture
 def quarantined():
-    return quarantine()
+    return put_in_quarantine()
 
 
-def quarantine(until=3600, **fields):
+def put_in_quarantine(until=3600, **fields):
     now = timezone.now().timestamp()
     entry = {"server": "default", "body_hash": "ab" * 32, "run_name": "run 3", "reason": "It died."}
-    ledger.quarantine(QuarantineEntry(**entry | fields, at=now, until=now + until))
+    quarantine.put(QuarantineEntry(**entry | fields, at=now, until=now + until))
     return QuarantinedRequest.objects.latest("pk")
 
 
@@ -334,14 +334,14 @@ def test_a_quarantined_request_is_shown_with_its_reason(staff_client, quarantine
 
 
 def test_several_are_told_as_several(staff_client, quarantined):
-    quarantine(body_hash="cd" * 32)
+    put_in_quarantine(body_hash="cd" * 32)
     shown = words(staff_client.get(PAGE))
     assert "These requests have killed their server. Whoever sends one of them again" in shown
 
 
 def test_a_request_out_of_quarantine_or_of_another_server_is_not_shown(staff_client):
-    quarantine(until=-1)
-    quarantine(server="other")
+    put_in_quarantine(until=-1)
+    put_in_quarantine(server="other")
     assert "quarantine" not in words(staff_client.get(PAGE))
 
 

@@ -1,4 +1,4 @@
-"""Rows of the ledger are what Django would have written."""
+"""Rows that are inserted many at once are what Django would have written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from django.db import DataError, IntegrityError, connection, transaction
 
 from supervisor_app.common.storage import storable
-from supervisor_app.gateway.edge import ledger
+from supervisor_app.gateway.edge import bulk_insert, ledger
 from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.traffic.models import RequestRecord
@@ -116,7 +116,7 @@ def taken():
 def database(request, monkeypatch):
     """The one at hand; and as if nothing were known of it."""
     if request.param:
-        monkeypatch.setattr(ledger, "_INSERTS", {})
+        monkeypatch.setattr(bulk_insert, "_INSERTS", {})
 
 
 @pytest.mark.usefixtures("database")
@@ -151,7 +151,7 @@ def test_rows_of_a_large_batch_are_what_django_would_have_written():
 def test_sqlite_has_few_statements_to_keep_prepared_and_misses_no_row():
     sizes = set()
     for count in range(1, ledger.WRITE_ROWS + 1):
-        found = list(ledger.portions(range(count), most=128))
+        found = list(bulk_insert.portions(range(count), most=128))
         assert [row for portion in found for row in portion] == [*range(count)]
         sizes |= {len(portion) for portion in found}
     assert sizes == {1, 2, 4, 8, 16, 32, 64, 128}
@@ -159,7 +159,7 @@ def test_sqlite_has_few_statements_to_keep_prepared_and_misses_no_row():
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="a limit of SQLite")
 def test_a_sqlite_that_takes_few_parameters_gets_fewer_at_once(monkeypatch):
-    monkeypatch.setattr(ledger, "STATEMENT_ROWS", 256)  # a statement that no other test has had prepared
+    monkeypatch.setattr(bulk_insert, "STATEMENT_ROWS", 256)  # a statement that no other test has had prepared
     few = connection.connection.setlimit(SQLITE_LIMIT_VARIABLE_NUMBER, 999)
     try:
         ledger.write([make_record(at=STARTED + second) for second in range(300)])
