@@ -41,6 +41,8 @@ OUT_OF_MEMORY = Failure(
 )
 MODEL = Model(id="m.gguf", name="m.gguf", size=5, modified_at=1_700_000_000)
 JSON = "/llamaproxws?format=json"
+SECRET = "sk-do-not-tell"
+"""An API key that no page, error or command line may tell."""
 """Path of the socket for programs."""
 
 

@@ -21,7 +21,7 @@ from supervisor_app.gateway.edge.survey import load_facts
 from supervisor_app.gateway.llama.presets import Preset
 from tests.integration.admin_pages import errors
 from tests.integration.building import make_server
-from tests.integration.fleet.test_admin import FILLED, change_url
+from tests.integration.fleet.server_form import FILLED, change_url
 
 pytestmark = pytest.mark.django_db
 PATH = Path("/etc/llamaproxy.toml")
