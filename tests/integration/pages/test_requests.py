@@ -1,4 +1,4 @@
-"""The pages of past requests: who sees them, what they say, what a search finds, what the button does."""
+"""The pages of past requests: who sees them, what they say, what a search finds."""
 
 from __future__ import annotations
 
@@ -8,64 +8,20 @@ import re
 from pathlib import Path
 
 import pytest
-from django.test import Client
 from django.utils import timezone
 
-from supervisor_app.gateway.edge import ledger, quarantine
+from supervisor_app.gateway.edge import ledger
 from supervisor_app.gateway.llama.usage import Usage
-from supervisor_app.gateway.records.record import Outcome, QuarantineEntry
-from supervisor_app.pages.templatetags.gateway_tags import (
-    cached,
-    drafted,
-    outcome_remarks,
-    outcome_tone,
-    outcome_word,
-    speed,
-    spent,
-)
-from supervisor_app.traffic.models import QuarantinedRequest, RequestRecord
+from supervisor_app.gateway.records.record import Outcome
+from supervisor_app.traffic.models import RequestRecord
 from supervisor_app.traffic.search import SHOWN
-from tests.integration.building import STARTED, at, make_ready_server, make_record, make_run
+from tests.integration.building import STARTED, at, make_record, make_run
+from tests.integration.pages.past_requests import ALL, HTMX, PAGE, SERVER, quarantined, section, words
 
-pytestmark = pytest.mark.django_db
+__all__ = ["quarantined"]  # fixtures
 
-SERVER = "/servers/default/"
-PAGE = "/servers/default/requests/"
-ALL = "/requests/"
-HTMX = {"HTTP_HX_REQUEST": "true"}
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("default")]
 CSS = Path(__file__).parents[3] / "static" / "supervisor" / "css"
-
-
-@pytest.fixture(autouse=True)
-def default():
-    return make_ready_server()
-
-
-@pytest.fixture
-def quarantined():
-    return put_in_quarantine()
-
-
-def put_in_quarantine(until=3600, **fields):
-    now = timezone.now().timestamp()
-    entry = {"server": "default", "body_hash": "ab" * 32, "run_name": "run 3", "reason": "It died."}
-    quarantine.put(QuarantineEntry(**entry | fields, at=now, until=now + until))
-    return QuarantinedRequest.objects.latest("pk")
-
-
-def section(answer):
-    assert answer.status_code == 200
-    shown = html.unescape(answer.content.decode())
-    return shown[shown.find("<main") :].partition("</main>")[0]
-
-
-def words(answer):
-    """What a person reads of it."""
-    return " ".join(re.sub(r"<[^>]+>", " ", section(answer)).split())
-
-
-def release_url(entry):
-    return f"{SERVER}quarantine/{entry.pk}/release"
 
 
 # --- Who sees it ---------------------------------------------------------------------------------------
@@ -273,116 +229,11 @@ def test_the_pages_cost_few_queries(default, staff_client, quarantined, django_a
         staff_client.get(PAGE)
 
 
-@pytest.mark.parametrize("outcome", Outcome)
-def test_every_outcome_has_its_word_and_its_colour(outcome):
-    assert outcome_word(outcome.value)
-    assert outcome_tone(outcome.value) in {"up", "busy", "calm", "warn", "bad"}
-
-
-@pytest.mark.parametrize(
-    ("fields", "remarks"),
-    [
-        ({"outcome": "ok", "status": 200}, ""),
-        ({"outcome": "replayed", "status": 200}, "after a crash"),
-        ({"outcome": "upstream_error", "status": 400}, "400"),
-        ({"outcome": "refused", "status": 429}, "429"),
-        ({"outcome": "client_left", "status": None}, ""),
-    ],
-)
-def test_an_outcome_has_its_remarks(fields, remarks):
-    assert outcome_remarks(RequestRecord(**fields)) == remarks
-
-
-@pytest.mark.parametrize(
-    ("fields", "said"),
-    [
-        ({}, ("", "", "")),
-        ({"cached_tokens": 0, "tokens_per_second": 0.25}, ("", "0.2/s", "")),
-        ({"cached_tokens": 7, "tokens_per_second": 9.94}, ("7 cached", "9.9/s", "")),
-        ({"tokens_per_second": 9.96}, ("", "10/s", "")),
-        ({"drafted_tokens": 60, "accepted_tokens": 41}, ("", "", "41 of 60 drafted")),
-    ],
-)
-def test_tokens_have_their_remarks(fields, said):
-    record = RequestRecord(**fields)
-    assert (cached(record), speed(record), drafted(record)) == said
-
-
-@pytest.mark.parametrize(
-    ("milliseconds", "words"),
-    [(None, ""), (0, "0 ms"), (0.4, "0 ms"), (999.4, "999 ms"), (999.6, "1.0 s"), (61_000, "1 m 01 s")],
-)
-def test_times_are_said_as_short_as_they_are(milliseconds, words):
-    assert spent(milliseconds) == words
-
-
 def test_every_class_of_the_part_has_its_style(staff_client, quarantined):
     ledger.write([make_record()])
     used = set(" ".join(re.findall(r'class="([^"]+)"', section(staff_client.get(PAGE)))).split())
     styled = set(re.findall(r"\.([a-z][a-z-]*)", "".join(path.read_text() for path in CSS.rglob("*.css"))))
     assert used - styled == set()
-
-
-# --- Quarantine ----------------------------------------------------------------------------------------
-
-
-def test_a_quarantined_request_is_shown_with_its_reason(staff_client, quarantined):
-    shown = words(staff_client.get(PAGE))
-    assert "This request has killed its server. Whoever sends it again gets an error instead." in shown
-    assert "It died." in shown
-    assert "run 3 · abababababab" in shown
-
-
-def test_several_are_told_as_several(staff_client, quarantined):
-    put_in_quarantine(body_hash="cd" * 32)
-    shown = words(staff_client.get(PAGE))
-    assert "These requests have killed their server. Whoever sends one of them again" in shown
-
-
-def test_a_request_out_of_quarantine_or_of_another_server_is_not_shown(staff_client):
-    put_in_quarantine(until=-1)
-    put_in_quarantine(server="other")
-    assert "quarantine" not in words(staff_client.get(PAGE))
-
-
-def test_the_button_releases_and_the_part_shows_it(staff_client, quarantined):
-    answer = staff_client.post(release_url(quarantined), **HTMX)
-    assert "In quarantine" not in answer.content.decode()
-    assert not QuarantinedRequest.objects.exists()
-
-
-def test_without_script_the_button_leads_back_to_the_page(staff_client, quarantined):
-    answer = staff_client.post(release_url(quarantined))
-    assert (answer.status_code, answer["Location"]) == (302, PAGE)
-    assert staff_client.post(release_url(quarantined), {"all": "1"})["Location"] == ALL
-
-
-def test_releasing_twice_is_no_error(staff_client, quarantined):
-    staff_client.post(release_url(quarantined))
-    assert staff_client.post(release_url(quarantined), **HTMX).status_code == 200
-
-
-def test_a_release_is_of_this_server_only(staff_client, quarantined):
-    make_ready_server("other")
-    staff_client.post(f"/servers/other/quarantine/{quarantined.pk}/release")
-    assert QuarantinedRequest.objects.exists()
-
-
-def test_only_staff_release(client, person_client, quarantined):
-    for stranger in (client, person_client):
-        assert stranger.post(release_url(quarantined)).status_code == 403
-    assert QuarantinedRequest.objects.exists()
-
-
-def test_a_link_releases_nothing(staff_client, quarantined):
-    assert staff_client.get(release_url(quarantined)).status_code == 405
-
-
-def test_without_the_token_nothing_is_released(staff, quarantined):
-    client = Client(enforce_csrf_checks=True)
-    client.force_login(staff)
-    assert client.post(release_url(quarantined)).status_code == 403
-    assert QuarantinedRequest.objects.exists()
 
 
 # --- The first token after a load ----------------------------------------------------------------------
