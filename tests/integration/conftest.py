@@ -16,6 +16,7 @@ from django.db import connection
 from django.test import Client
 
 from supervisor_app.core.machine.processes import LocalProcesses
+from supervisor_app.fleet import hub
 from tests.deadline import DEADLINE
 from tests.integration.alerting import World
 from tests.integration.building import STARTED
@@ -57,6 +58,18 @@ def config_file(settings, tmp_path, monkeypatch):
 def _fresh_channel_layer():
     """The one in memory holds queues of the event loop that used it last."""
     channel_layers.backends.clear()
+
+
+@pytest.fixture
+def unpaced(monkeypatch):
+    """A page is told of every change, as soon as a program is."""
+    monkeypatch.setattr(hub, "PAGE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def fast_resync(monkeypatch):
+    """The hub looks for changes that nobody pushed twenty times a second."""
+    monkeypatch.setattr(hub, "RESYNC_SECONDS", 0.05)
 
 
 @pytest.fixture

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import re
-import threading
 
 import pytest
 from autobahn.exception import Disconnected
@@ -21,7 +18,6 @@ from supervisor_app.fleet.events import PUSH_GROUP
 from supervisor_app.fleet.hub import hub
 from supervisor_app.fleet.models import LlamaServer, ServerState
 from supervisor_app.fleet.publish import ChannelPublisher
-from tests.deadline import DEADLINE
 from tests.integration.building import (
     JSON,
     database_away,
@@ -36,18 +32,7 @@ from tests.integration.building import (
     until,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def _unpaced(monkeypatch):
-    """A page is told of every change, as soon as a program is."""
-    monkeypatch.setattr(hub_module, "PAGE_SECONDS", 0.0)
-
-
-@pytest.fixture
-def fast_resync(monkeypatch):
-    monkeypatch.setattr(hub_module, "RESYNC_SECONDS", 0.05)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("unpaced")]
 
 
 class Deaf:
@@ -204,119 +189,6 @@ async def test_a_status_that_is_shown_is_not_sent_again(fast_resync):
         await until(client, 'id="server-default"')
         await everything(client)
         assert await client.receive_nothing(0.3)
-
-
-@pytest.fixture
-def lists_made(monkeypatch):
-    """Each list that was rendered, by how many servers it has."""
-    made = []
-
-    def count(views, original=hub_module.render_all, **wanted):
-        made.append(len(views))
-        return original(views, **wanted)
-
-    monkeypatch.setattr(hub_module, "render_all", count)
-    return made
-
-
-NAMES = [f"s{number:02}" for number in range(12)]
-
-
-async def shown_by(client, version):
-    """Read on until each of `NAMES` was shown in this version; how many messages that took."""
-    shown, count = set(), 0
-    async with asyncio.timeout(DEADLINE):
-        while shown != set(NAMES):
-            said = await client.receive_from(timeout=DEADLINE)
-            shown |= set(re.findall(rf'data-name="(\w+)"[^>]* data-version="{version}"', said))
-            count += 1
-    return count
-
-
-async def test_pages_that_open_together_share_their_lists(lists_made):
-    await db(make_ready_servers)
-    async with contextlib.AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(socket_to()) for _ in range(20)]
-        for client in clients:
-            await shown_by(client, version=1)
-        before = len(lists_made)
-        for client in clients:
-            await client.send_to(text_data='{"type": "requestLlamaStatus"}')
-        for client in clients:
-            await shown_by(client, version=1)
-    assert len(lists_made) - before <= 2
-
-
-async def test_a_burst_of_changes_makes_no_list_and_ends_with_the_last(lists_made, monkeypatch):
-    may_go = asyncio.Event()
-
-    async def held(self, original=hub_module.Hub._flush, **options):
-        await may_go.wait()
-        await original(self, **options)
-
-    await db(make_ready_servers)
-    async with socket_to() as first, socket_to() as second:
-        for client in (first, second):
-            await shown_by(client, version=1)
-            await everything(client)
-        before = len(lists_made)
-        monkeypatch.setattr(hub_module.Hub, "_flush", held)
-        for version in range(2, 8):
-            for name in NAMES:
-                await push(name, version=version)
-        may_go.set()
-        told = [await shown_by(client, version=7) for client in (first, second)]
-    assert len(lists_made) == before
-    assert max(told) < len(NAMES)
-
-
-async def test_changes_while_a_list_is_made_bring_no_further_list(lists_made, monkeypatch):
-    making, proceed = threading.Event(), threading.Event()
-
-    def slow(*args, original=hub_module.render_all, **kwargs):
-        making.set()
-        proceed.wait(DEADLINE)
-        return original(*args, **kwargs)
-
-    await db(make_ready_servers)
-    async with socket_to() as client:
-        await shown_by(client, version=1)
-        await everything(client)
-        before = len(lists_made)
-        monkeypatch.setattr(hub_module, "render_all", slow)
-        await client.send_to(text_data='{"type": "requestLlamaStatus"}')
-        await eventually(making.is_set)
-        for name in NAMES:
-            await push(name, version=2)
-        await eventually(lambda: not hub()._pending)
-        proceed.set()
-        await shown_by(client, version=2)
-        await everything(client)
-    assert len(lists_made) - before == 1
-
-
-async def test_many_servers_that_nobody_pushed_are_read_together(fast_resync, monkeypatch):
-    reads = []
-
-    def count(*names, original=hub_module.planned_views):
-        reads.append(names)
-        return original(*names)
-
-    monkeypatch.setattr(hub_module, "planned_views", count)
-    await db(make_ready_servers)
-    async with socket_to() as client:
-        await shown_by(client, version=1)
-        await eventually(lambda: hub().compared)
-        reads.clear()
-        await ServerState.objects.aupdate(version=2)
-        await shown_by(client, version=2)
-    assert sum(map(len, reads)) < 2 * len(NAMES)
-    assert len(reads) <= 2
-
-
-def make_ready_servers():
-    for name in NAMES:
-        make_ready_server(name)
 
 
 async def test_a_server_that_nobody_pushed_appears_and_disappears(fast_resync):

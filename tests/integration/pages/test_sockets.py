@@ -31,15 +31,7 @@ from tests.integration.building import (
     until,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def _unpaced(monkeypatch):
-    """A page is told of every change, as soon as a program is."""
-    monkeypatch.setattr(hub_module, "PAGE_SECONDS", 0.0)
-
-
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("unpaced")]
 REQUEST = {"type": "requestLlamaStatus"}
 
 
