@@ -8,14 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor_app.gateway.llama.unstream import CHAT, NATIVE, TEXT, Assembler, BrokenStreamError, restream
+from tests.unit.gateway.bodies import body_of
 
 QUESTION = [{"role": "user", "content": "hi"}]
 ANSWER = {"role": "assistant", "content": "I"}
 DONE = b"data: [DONE]\n\n"
-
-
-def body_of(**fields):
-    return json.dumps(fields).encode()
 
 
 def sse(*events):
