@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 
-from supervisor_app.core.changes import Remembered
+from supervisor_app.core.changes import Remembered, RunClosed
 from supervisor_app.core.recorder import Recorder
-from supervisor_app.core.sightings import Identity
+from supervisor_app.core.sightings import Identity, MemorySample, Slots
 from supervisor_app.core.supervisor import ServerSupervisor
 from supervisor_app.core.testing import (
     FakeClock,
@@ -22,6 +22,8 @@ from supervisor_app.core.testing import (
 )
 
 SURVIVOR = Identity(pid=77, start=5, boot_id="boot")
+GIB = 1024**3
+WORKING = Slots(answered=True, busy=True, mark=1, working=2, total=4)
 
 
 class Bench:
@@ -82,3 +84,13 @@ async def bench(config=None, remembered=None, *, prepare=None, machine=FakeProce
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def uses(b, gib: float) -> None:
+    b.processes.last.memory = MemorySample(
+        at=b.clock.time(), anon=int(gib * GIB), host_total=16 * GIB, host_available=GIB
+    )
+
+
+def closed(b) -> RunClosed:
+    return [event for event in b.history if isinstance(event, RunClosed)][-1]
