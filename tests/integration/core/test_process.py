@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
 import subprocess
-from pathlib import Path
 
 import psutil
 import pytest
 
 from supervisor_app.core.machine.identity import identity_of
-from supervisor_app.core.machine.open_log import MOVED, REMOVED, OpenLog
 from supervisor_app.core.machine.process import LocalProcess
-from supervisor_app.core.machine.processes import LocalProcesses
 from supervisor_app.core.machine.spawning import child_environment
-from supervisor_app.core.ports import SpawnError
 from supervisor_app.core.sightings import Exit, Identity, PortHolder, ProcessUsage
 from supervisor_app.core.spec import LaunchSpec
-from supervisor_app.core.status import FailureKind
 from tests.deadline import DEADLINE
 from tests.integration.spawning import fake_spec, until, until_async
 from tests.ports import free_port
@@ -117,98 +111,9 @@ async def test_terminate_and_kill(started):
     process.kill()
 
 
-@pytest.mark.parametrize(
-    ("command", "words"),
-    [
-        ((), "Install llama.cpp"),
-        (("/no/such/llama-server",), "/no/such/llama-server: No such file or directory"),
-        (("/",), "/: Permission denied"),
-    ],
-)
-async def test_a_program_that_cannot_be_started_says_why(processes, command, words):
-    spec = LaunchSpec(host="localhost", port=free_port(), command=command, args=())
-    with pytest.raises(SpawnError) as raised:
-        await processes.spawn("default", spec)
-    assert raised.value.failure.kind is FailureKind.BINARY_MISSING
-    assert words in raised.value.failure.detail
-
-
-async def test_a_server_that_could_not_be_reached_is_not_started_and_the_flag_is_named(processes):
-    with pytest.raises(SpawnError) as raised:
-        await processes.spawn("default", fake_spec("--ssl-key-file", "key.pem"))
-    assert raised.value.failure.kind is FailureKind.BAD_ARGUMENT
-    assert raised.value.failure.permanent
-    assert "--ssl-key-file cannot be used" in raised.value.failure.detail
-
-
-async def test_a_file_that_is_no_program_is_no_binary(processes, tmp_path):
-    script = tmp_path / "llama-server"
-    script.write_bytes(b"\x7fELF garbage")
-    script.chmod(0o755)
-    spec = LaunchSpec(host="localhost", port=free_port(), command=(str(script),), args=())
-    with pytest.raises(SpawnError) as raised:
-        await processes.spawn("default", spec)
-    assert raised.value.failure.kind is FailureKind.BINARY_MISSING
-
-
-@pytest.mark.parametrize(
-    ("content", "mode", "more", "words"),
-    [
-        (b"#!/nope/python3\n", 0o755, (), "is a script for /nope/python3, which does not exist"),
-        (b"#!/bin/sh\n", 0o644, (), "Permission denied, it may not be run"),
-        (b"#!/bin/sh\n", 0o755, ("x" * 3_000_000,), "longer than this system allows"),
-    ],
-)
-async def test_a_program_that_is_there_is_not_said_to_be_missing(
-    processes, tmp_path, content, mode, more, words
-):
-    program = tmp_path / "llama-server"
-    program.write_bytes(content)
-    program.chmod(mode)
-    spec = LaunchSpec(host="localhost", port=free_port(), command=(str(program),), args=more)
-    with pytest.raises(SpawnError) as raised:
-        await processes.spawn("default", spec)
-    assert words in raised.value.failure.detail
-    assert raised.value.failure.permanent
-    assert "not found" not in raised.value.failure.sentence
-
-
-async def test_a_program_that_is_being_written_is_tried_again(processes, tmp_path):
-    program = tmp_path / "llama-server"
-    shutil.copy("/bin/true", program)
-    spec = LaunchSpec(host="localhost", port=free_port(), command=(str(program),), args=())
-    with program.open("ab"), pytest.raises(SpawnError) as raised:
-        await processes.spawn("default", spec)
-    assert "is being written to" in raised.value.failure.detail
-    assert not raised.value.failure.permanent
-
-
-async def test_the_folder_to_start_in_may_be_missing(processes, tmp_path):
-    gone = str(tmp_path / "gone")
-    spec = LaunchSpec(host="localhost", port=free_port(), command=("/bin/true",), args=(), cwd=gone)
-    with pytest.raises(SpawnError) as raised:
-        await processes.spawn("default", spec)
-    assert raised.value.failure.file == gone
-
-
 async def test_all_who_look_at_the_devices_at_once_see_them(processes):
     looks = await asyncio.gather(*(processes.devices([os.getpid()]) for _ in range(3)))
     assert all(look.devices for look in looks)
-
-
-async def test_a_log_that_cannot_be_opened_is_told(tmp_path):
-    (tmp_path / "logs").write_text("a file, not a directory")
-    with pytest.raises(SpawnError) as raised:
-        await LocalProcesses(log_dir=tmp_path / "logs").spawn("default", fake_spec())
-    assert raised.value.failure.kind is FailureKind.UNKNOWN
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk is played by /dev/full")
-async def test_a_full_disk_keeps_nobody_from_starting(started, processes):
-    log = processes.log_file("default").path
-    log.parent.mkdir()
-    log.symlink_to("/dev/full")
-    assert (await started(fake_spec())).identity is not None
 
 
 async def test_resident_memory_is_of_the_process_and_its_children(started):
@@ -279,66 +184,6 @@ async def test_nothing_is_done_about_the_end_of_a_child_that_was_let_go(processe
     await until(lambda: not psutil.pid_exists(pid))
 
 
-@pytest.mark.parametrize(
-    ("do", "trouble"),
-    [
-        (lambda path: path.unlink(), REMOVED),
-        (lambda path: path.rename(path.with_name("default.log.1")), MOVED),
-        (lambda path: (path.rename(path.with_name("elsewhere")), path.touch()), MOVED),
-    ],
-)
-async def test_a_log_that_is_taken_away_is_reported_read_and_kept_within_its_bounds(
-    processes, started, do, trouble
-):
-    process = await started(fake_spec("--fake-flood", "100"))
-    assert await process.log_trouble() == ""
-    do(processes.log_file("default").path)
-    assert await process.log_trouble() == trouble
-    log = processes.open_log("default")
-    await until_async(lambda: processes.trim_log("default"))
-    process.kill()
-    await process.wait()
-    while await processes.trim_log("default"):
-        pass
-    assert log.position <= log.log.max_bytes
-    assert processes.log_file("default").path.with_name("default.log.1").exists()
-    assert await process.log_trouble() == trouble
-
-
-async def test_lines_of_a_server_in_a_removed_log_are_known_after_its_end(processes, started):
-    process = await started(fake_spec("--fake-stderr-line", "hello from the engine"))
-    processes.log_file("default").path.unlink()
-    process.kill()
-    await process.wait()
-    assert "hello from the engine" in await process.last_lines(5)
-    process.forget()
-    assert await process.last_lines(5) == []
-
-
-async def test_the_next_supervisor_finds_process_and_log_of_a_server_whose_log_was_removed(
-    processes, started
-):
-    spec = fake_spec("--fake-stderr-line", "hello from the engine")
-    process = await started(spec)
-    processes.log_file("default").path.unlink()
-    holder = await processes.find_ours("default")
-    assert holder.identity == process.identity
-    adopted = await processes.adopt("default", holder, spec)
-    assert "hello from the engine" in await adopted.last_lines(5)
-    assert await adopted.log_trouble() == REMOVED
-    adopted.forget()
-
-
-async def test_a_log_is_kept_within_its_bounds(processes, tmp_path):
-    log = processes.log_file("default")
-    with log.open() as file:
-        file.truncate(log.max_bytes + 1)
-    assert await processes.trim_log("default")
-    assert log.size() == 0
-    assert not await processes.trim_log("default")
-    assert not (log.path.parent / "default.log.2").exists()
-
-
 async def test_a_process_that_goes_just_before_its_signal_is_no_error(started, monkeypatch):
     process = await started(fake_spec())
 
@@ -397,11 +242,3 @@ async def test_nothing_is_known_to_be_fetched_by_a_process_that_cannot_be_seen(p
     process = await processes.adopt("default", hidden, fake_spec())
     assert await process.fetched() == 0
     process.forget()
-
-
-async def test_a_log_that_cannot_be_held_open_keeps_no_server_from_starting(processes, monkeypatch):
-    monkeypatch.setattr(OpenLog, "of", lambda *_: None)
-    process = await processes.spawn("default", fake_spec())
-    assert process.identity is not None
-    process.kill()
-    await process.wait()
