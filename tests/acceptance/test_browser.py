@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-from datetime import UTC, datetime
 from itertools import pairwise
 
 import psutil
@@ -16,22 +15,15 @@ from tests.acceptance.browsing import Tabs, badge, chromium, expect, points_of, 
 from tests.acceptance.children import wait_for
 from tests.acceptance.drawn import complaints_of_axe
 from tests.acceptance.fronted import SUB_PATH, nginx_before
+from tests.acceptance.long_request import LONG_REQUEST, asked
+from tests.acceptance.seen import REMEMBER_STATUSES, TICKED, WIDER_THAN_THEIR_PLACE, brightness
 from tests.deadline import DEADLINE
 
-__all__ = ["chromium", "tabs"]  # fixtures
+__all__ = ["asked", "chromium", "tabs"]  # fixtures
 
 pytestmark = pytest.mark.browser
-
 PASSWORD = "a-fine-long-password"
-REMEMBER_STATUSES = """() => {
-    const seen = window.seen = [];
-    const look = () => {
-        const now = document.querySelector("article.server")?.dataset.status;
-        if (now && now !== seen.at(-1)) seen.push(now);
-    };
-    new MutationObserver(look).observe(document.body, {subtree: true, childList: true, attributes: true});
-    look();
-}"""
+
 
 # --- Live ----------------------------------------------------------------------------------------------
 
@@ -47,21 +39,6 @@ def test_the_uptime_ticks(serving, tabs):
     uptime = tabs.open(serving.url).locator(".facts [data-uptime-since]")
     before = uptime.inner_text()
     expect(uptime).not_to_have_text(before)
-
-
-TICKED = """async seconds => {
-    const born = seconds.map(each => Date.now() - 1000 * each - 250);  // no tick of the next second comes between
-    const made = born.map(at => {
-        const [lasting, past] = [document.createElement("span"), document.createElement("time")];
-        lasting.dataset.uptimeSince = at;
-        past.dateTime = new Date(at).toISOString();
-        past.dataset.ago = "";
-        document.body.append(lasting, past);
-        return [lasting, past];
-    });
-    await new Promise(resolve => setTimeout(resolve, 550));
-    return made.map(pair => pair.map(element => element.textContent));
-}"""
 
 
 def test_durations_that_tick_have_the_words_of_the_page(serving, tabs):
@@ -355,24 +332,7 @@ def test_below_a_path_of_a_proxy_the_page_is_live_and_its_buttons_work(fake, tab
     expect(page.locator("#past")).to_contain_text("No request yet")
 
 
-# --- Requests ------------------------------------------------------------------------------------------
-
-
 # --- Looks ---------------------------------------------------------------------------------------------
-
-
-def brightness(page, selector, kind):
-    """0 to 255: of the colour as it is painted, whatever notation CSS has for it."""
-    return page.evaluate(
-        """([selector, kind]) => {
-            const paint = document.createElement("canvas").getContext("2d");
-            paint.fillStyle = getComputedStyle(document.querySelector(selector))[kind];
-            paint.fillRect(0, 0, 1, 1);
-            const [red, green, blue] = paint.getImageData(0, 0, 1, 1).data;
-            return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
-        }""",
-        [selector, kind],
-    )
 
 
 def test_the_page_is_dark_where_the_system_is(serving, tabs):
@@ -395,45 +355,6 @@ def test_a_phone_need_not_scroll_sideways(serving, cookies, tabs, path):
     tabs.forgiven = "status of 4(10|04)"
     page = tabs.open(serving.url + path, storage_state=cookies, viewport={"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-
-
-LONG_REQUEST = {
-    "server": "default",
-    "model": "m" * 100,
-    "key": "chat UI",
-    "method": "POST",
-    "route": "/v1/chat/completions",
-    "status": 200,
-    "outcome": "replayed",
-    "streamed": 0,
-    "held_ms": 119_000,
-    "ttft_ms": 599_000,
-    "duration_ms": 9_840_000,
-    "replays": 1,
-    "prompt_tokens": 131_072,
-    "cached_tokens": 131_000,
-    "generated_tokens": 65_536,
-    "tokens_per_second": 16_736.4,
-    "incident": "",
-    "request_id": "req_0123456789ab_123456",
-    "captured_request": "asked" * 1000,
-    "captured_answer": "answered" * 1000,
-}
-"""All of it takes as much room as it may."""
-
-
-@pytest.fixture(scope="module")
-def asked(serving):
-    """A server with a record of that request, whose id it returns."""
-    record = {"at": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}", **LONG_REQUEST}
-    columns, values = ", ".join(record), ", ".join(map(repr, record.values()))
-    serving.write(f"INSERT INTO supervisor_app_requestrecord ({columns}) VALUES ({values})")
-    return serving.records("key = 'chat UI'")[0]["id"]
-
-
-WIDER_THAN_THEIR_PLACE = """selector => [...document.querySelectorAll(selector)]
-    .filter(place => place.scrollWidth > place.clientWidth)
-    .map(place => place.textContent.trim().slice(0, 80))"""
 
 
 @pytest.mark.parametrize(("width", "cells"), [(1280, "#past :is(th, td)"), (360, "#past td")])
