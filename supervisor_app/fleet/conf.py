@@ -113,6 +113,8 @@ def parse_json(path: Path, text: str) -> Overlay:
         data = json.loads(text)
     except ValueError as error:
         raise ConfigError(f"{path} is not JSON: {error}") from error
+    except RecursionError:
+        raise ConfigError(f"{path} cannot be read: its lists are nested too deeply.") from None
     if not isinstance(data, dict):
         raise ConfigError(f'{path} must hold one JSON object, such as {{"llama_server_port": 8134}}.')
     return _checked(path, data, binary_of_environment())
@@ -166,7 +168,7 @@ def uids_of(path: Path | str, value: Any) -> frozenset[int]:
             continue
         try:
             found.add(pwd.getpwnam(user).pw_uid)
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError):
             raise ConfigError(f"{path}: {USERS_KEY} names {user!r}, no user of this machine.") from None
     return frozenset(found)
 

@@ -87,7 +87,7 @@ class ConfigSource:
             if not self._mark:
                 self._kept.unlink(missing_ok=True)
                 return
-            said = json.dumps({"path": str(self._path), "text": self._path.read_text(encoding="utf-8")})
+            said = json.dumps({"path": str(self._path), "text": self._path.read_text(encoding="utf-8-sig")})
             draft = self._kept.with_suffix(".part")
             draft.unlink(missing_ok=True)
             with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

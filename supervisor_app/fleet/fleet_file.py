@@ -43,6 +43,8 @@ ENGINE_KEYS = ("binary", "environment")
 OF_A_SERVER = ("environment", "node", "command")
 OF_DEFAULTS = ("environment", "binary", "users", "ports")
 TEXTS = ("node", "command", "binary", "ports")
+_NODE = re.compile(r"[A-Za-z0-9_.-]{1,63}")
+"""As `--node` takes it."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -66,6 +68,10 @@ def parse_fleet_file(path: Path, text: str) -> Overlay:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}. Mend that line.") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} cannot be read: a number in it has too many digits.") from error
+    except RecursionError:
+        raise ConfigError(f"{path} cannot be read: its lists are nested too deeply.") from None
     return _Reader(path, text).read(data)
 
 
@@ -206,6 +212,8 @@ class _Reader:
     def _server(self, name: str, table: dict[str, Any], defaults: dict[str, Any]) -> FileServer:
         at, before = ("servers", name), len(self._mistakes)
         own = self._described(at, table, OF_A_SERVER)
+        if own.get("node") and not _NODE.fullmatch(own["node"]):
+            self._say((*at, "node"), "this is no name of a node. Use up to 63 letters, digits, - _ and .")
         command = self._command(at, own)
         engine = self._engine_of(at, own.get("engine", defaults.get("engine", "")))
         if command.binary and "engine" in own:
@@ -273,9 +281,12 @@ class _Reader:
         at = ("servers", name)
         try:
             LlamaServer._meta.get_field("name").clean(name, None)
-        except ValidationError as error:
-            self._say(at, f"this is no name of a server: {' '.join(error.messages)}")
+        except ValidationError:
+            most = LlamaServer._meta.get_field("name").max_length
+            self._say(at, f"this is no name of a server: use 1 to {most} letters, digits, - and _.")
         fetched = names_repository(values.get("args", ()))
+        if own.get("models_dir") and own.get("model_path"):
+            self._say((*at, "models_dir"), "there is a model_path, too. Leave one of them.")
         if own.get("models_dir") and "model_path" not in own:
             values["model_path"] = ""
         elif own.get("model_path") and "models_dir" not in own:

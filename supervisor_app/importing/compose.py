@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from supervisor_app.importing.yaml_text import Yaml
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::?-([^}]*))?\}")
-_SECONDS = re.compile(r"(?:(\d+)m)?(?:(\d+)s)?")
+_SPAN = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
 _TAKEN = (
     "command",
     "entrypoint",
@@ -118,7 +118,8 @@ def _environment(yaml: Yaml, at: tuple[str, ...], said: Any) -> dict[str, str]:
         said = {name: value for name, _, value in (_text(entry).partition("=") for entry in said)}
     if not isinstance(said, dict | None):
         raise ImportMistakeError(f"{yaml.where(*at, 'environment')}: it must be a list or a mapping.")
-    return {str(name): _filled_in(_text(value)) for name, value in (said or {}).items() if value is not None}
+    values = {str(name): "" if value is None else value for name, value in (said or {}).items()}
+    return {name: _filled_in(_text(value)) for name, value in values.items()}
 
 
 def _volumes(yaml: Yaml, at: tuple[str, ...], said: Any) -> list[Volume]:
@@ -159,10 +160,11 @@ def _take_rest(server: Server, yaml: Yaml, at: tuple[str, ...], service: dict[st
     elif restart[2].isdecimal():
         server.values["max_retries"] = int(restart[2])
     if "stop_grace_period" in service:
-        span = _SECONDS.fullmatch(str(service["stop_grace_period"]))
+        span = _SPAN.fullmatch(str(service["stop_grace_period"]))
         if not span or not span[0]:
             raise ImportMistakeError(f"{yaml.where(*at, 'stop_grace_period')}: write it as 30s or 1m30s.")
-        server.values["stop_grace_ms"] = 1000 * (60 * int(span[1] or 0) + int(span[2] or 0))
+        hours, minutes, seconds, rest = (int(part or 0) for part in span.groups())
+        server.values["stop_grace_ms"] = 1000 * (3600 * hours + 60 * minutes + seconds) + rest
     deploy = yaml.mapping(*at, "deploy")
     _take_devices(server, deploy)
     limits = yaml.mapping(*at, "deploy", "resources").get("limits")

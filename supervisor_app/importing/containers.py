@@ -18,6 +18,8 @@ PORT = 8080
 """Port at which llama-server listens unless it is told otherwise."""
 EVERYWHERE = "0.0.0.0"  # noqa: S104  (what a published port without an address is)
 _IMAGE = re.compile(r"[\w.-]+(?:/[\w.-]+)+(?::[\w.-]+)?")
+_HERE = re.compile(r"^\$(?:\(pwd\)|PWD\b|\{PWD\})")
+_GPUS = re.compile(r"""["']*device=([\w,-]+)["']*""")
 _OPTIONS = {
     "-v": "volume",
     "--volume": "volume",
@@ -25,6 +27,9 @@ _OPTIONS = {
     "--env": "env",
     "-p": "port",
     "--publish": "port",
+    "--mount": "mount",
+    "--env-file": "env file",
+    "--gpus": "gpus",
 }
 
 
@@ -36,7 +41,7 @@ class Volume(NamedTuple):
 
 
 def volume_of(text: str) -> Volume:
-    ours, theirs = [*text.split(":"), ""][:2]
+    ours, theirs = [*_HERE.sub(".", text).split(":"), ""][:2]
     return Volume(ours.rstrip("/"), theirs.rstrip("/"))
 
 
@@ -46,7 +51,7 @@ def map_paths(server: Server, volumes: Sequence[Volume]) -> None:
     def mapped(path: str) -> str:
         for ours, theirs in volumes:
             if theirs and (path == theirs or path.startswith(f"{theirs}/")):
-                if ours[:1] not in ("/", ".", "~"):
+                if ours[:1] not in ("/", ".", "~", "$"):
                     server.remarks.append(
                         f"{path} is in Docker's volume {ours}: copy the file, and write where it is."
                     )
@@ -81,7 +86,9 @@ def server_of_run(name: str, where: str, words: Sequence[str], image: int) -> Se
     environment = dict(value.split("=", 1) for kind, value in options if kind == "env" and "=" in value)
     flags = [word for word in words[image + 1 :] if word != "--server"]
     server = server_of(name, where, flags, environment)
-    map_paths(server, [volume_of(value) for kind, value in options if kind == "volume"])
+    volumes = [volume_of(value) for kind, value in options if kind == "volume"]
+    map_paths(server, [*volumes, *(_mount_of(value) for kind, value in options if kind == "mount")])
+    _take_more(server, options)
     published = [PUBLISHED.fullmatch(value) for kind, value in options if kind == "port"]
     inside = server.values.get("port", PORT)
     server.values.pop("host", None)
@@ -94,6 +101,20 @@ def server_of_run(name: str, where: str, words: Sequence[str], image: int) -> Se
         "name its path in [engines.NAME]."
     )
     return server
+
+
+def _mount_of(text: str) -> Volume:
+    said = dict(part.partition("=")[::2] for part in text.split(","))
+    theirs = said.get("target") or said.get("dst") or said.get("destination", "")
+    return volume_of(f"{said.get('source') or said.get('src', '')}:{theirs}")
+
+
+def _take_more(server: Server, options: Sequence[tuple[str, str]]) -> None:
+    for kind, value in options:
+        if kind == "env file":
+            server.remarks.append(f"--env-file {value}: write its variables into environment.")
+        elif kind == "gpus" and (named := _GPUS.fullmatch(value)):
+            server.environment.setdefault("CUDA_VISIBLE_DEVICES", named[1])
 
 
 def _options(words: Sequence[str]) -> Iterator[tuple[str, str]]:

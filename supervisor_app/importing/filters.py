@@ -28,7 +28,9 @@ def read_filters(server: Server, yaml: Yaml, at: KeyPath, macros: Mapping[str, A
     """Make presets of a model's filters; those of all requests take its names. Raises ImportMistakeError."""
     at = (*at, "filters")
     filters = yaml.mapping(*at)
-    stripped = [name.strip() for name in str(filters.get(STRIP) or "").split(",")]
+    said = filters.get(STRIP) or ""
+    names = said if isinstance(said, list) else str(said).split(",")
+    stripped = [str(name).strip() for name in names]
     of_all: Preset = {"remove": _changeable(server, yaml, (*at, STRIP), filter(None, stripped)), "set": {}}
     _take(of_all, server, yaml, (*at, SET))
     by_name = {}
@@ -70,7 +72,7 @@ def _json(where: str, value: Any) -> Any:
     try:
         found = json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError) as error:
-        raise ImportMistakeError(f"{where}: {value!r} is no JSON: {error}.") from error
+        raise ImportMistakeError(f"{where}: {value} is no JSON. Write it in quotes, as text.") from error
     if _has_null(found):
         raise ImportMistakeError(f"{where}: there is no null in TOML. Leave that value out.")
     return found

@@ -86,7 +86,7 @@ def words_of(name: str, value: str) -> list[str]:
 def server_of(name: str, where: str, words: Sequence[str], environment: Mapping[str, str]) -> Server:
     """Return the server of a command line and its environment. Raises ImportMistakeError."""
     rest, variables = list(words), dict(environment)
-    while rest and (rest[0] in _PREFIXES or _is_assignment(rest[0])):
+    while rest and (_is_prefix(rest[0]) or _is_assignment(rest[0])):
         key, equals, value = rest.pop(0).partition("=")
         if equals:
             variables[key] = value
@@ -110,8 +110,12 @@ def server_of(name: str, where: str, words: Sequence[str], environment: Mapping[
 
 def is_llama_server(words: Sequence[str]) -> bool:
     """Tell whether a command line starts llama-server by its own name."""
-    rest = [word for word in words if word not in _PREFIXES and not _is_assignment(word)]
+    rest = [word for word in words if not _is_prefix(word) and not _is_assignment(word)]
     return bool(rest) and rest[0].rpartition("/")[2].startswith("llama-server")
+
+
+def _is_prefix(word: str) -> bool:
+    return word.rpartition("/")[2] in _PREFIXES
 
 
 def _is_assignment(word: str) -> bool:

@@ -29,6 +29,8 @@ def expand(where: str, text: str, macros: Mapping[str, Any]) -> str:
             known = ", ".join(macros) or "none"
             raise ImportMistakeError(f"{where}: there is no macro ${{{name}}}. Macros: {known}.")
         said = macros[name]
+        if said is None:
+            raise ImportMistakeError(f"{where}: the macro ${{{name}}} has no value. Write one.")
         return str(said).lower() if isinstance(said, bool) else str(said)
 
     for _ in range(MOST_ROUNDS):

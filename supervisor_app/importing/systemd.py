@@ -13,7 +13,7 @@ _SECTION = re.compile(r"\[(\w+)\]")
 _PREFIX = re.compile(r"[@:+!|-]+")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+)\b)")
 _UNITS = {"": 1000, "ms": 1, "s": 1000, "sec": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000}
-_SPAN = re.compile(r"(\d+)\s*([a-z]*)\s*")
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
 _OWN_UNIT = "it belongs into the unit of llamaproxy, which is one for all servers (deploy/)."
 ADVICE = {
     "User": "servers run as the user of the supervisor.",
@@ -46,8 +46,7 @@ def read_systemd(text: str) -> Found:
     start = starts[-1]
     where = f"line {start.line}: ExecStart"
     environment = _environment(entries)
-    words = split(where, _PREFIX.sub("", start.value, count=1) if start.value[:1] != "/" else start.value)
-    words = [_expanded(word, environment) for word in words]
+    words = [_expanded(word, environment) for word in _command(where, start.value)]
     if not is_llama_server(words):
         raise ImportMistakeError(f"{where}: it does not run llama-server: {shown_command(words)}")
     server = server_of("default", where, words, environment)
@@ -61,13 +60,24 @@ def read_systemd(text: str) -> Found:
     return found
 
 
+def _command(where: str, value: str) -> list[str]:
+    """Split what ExecStart says. A shell that only runs llama-server is left out."""
+    prefix = _PREFIX.match(value)
+    words = split(where, value[prefix.end() :] if prefix else value)
+    if prefix and "@" in prefix[0]:
+        del words[1:2]  # how the process calls itself
+    if len(words) == 3 and words[0].rpartition("/")[2] in ("sh", "bash") and words[1] in ("-c", "-lc"):
+        words = split(where, words[2])
+    return words
+
+
 def _service(text: str) -> list[Assignment]:
     """Return the assignments of [Service], lines that go on joined."""
     entries: list[Assignment] = []
     section, pending, began = "", "", 0
-    for number, raw in enumerate(text.splitlines(), 1):
+    for number, raw in enumerate([*text.splitlines(), ""], 1):
         line = raw.strip()
-        if not line or line[0] in "#;":
+        if line[:1] in ("#", ";") or not (line or pending):
             continue
         began = began if pending else number
         pending += line
@@ -90,8 +100,14 @@ def _environment(entries: list[Assignment]) -> dict[str, str]:
     found: dict[str, str] = {}
     for entry in entries:
         if entry.key == "Environment":
-            for word in split(f"line {entry.line}: Environment", entry.value):
-                name, _, value = word.partition("=")
+            where = f"line {entry.line}: Environment"
+            words = split(where, entry.value)
+            if not words:
+                found.clear()
+            for word in words:
+                name, equals, value = word.partition("=")
+                if not equals:
+                    raise ImportMistakeError(f"{where}: {word!r} is no NAME=value. Quote values with spaces.")
                 found[name] = value.replace("%%", "%")
     return found
 
@@ -114,8 +130,10 @@ def _take(server: Server, entry: Assignment) -> None:
         case "Restart", _:
             pass
         case "RestartSec", _:
-            values["retry_backoff_ms"] = _milliseconds(entry)
+            values["retry_backoff_ms"] = max(1, _milliseconds(entry))
             values["max_backoff_ms"] = max(30_000, values["retry_backoff_ms"])
+        case "TimeoutStopSec", "infinity":
+            server.remarks.append(remark(entry.line, "TimeoutStopSec", "infinity", ADVICE["ExecStop"]))
         case "TimeoutStopSec", _:
             values["stop_grace_ms"] = _milliseconds(entry)
         case "WorkingDirectory", folder if folder.startswith("/"):
@@ -132,4 +150,4 @@ def _milliseconds(entry: Assignment) -> int:
         raise ImportMistakeError(
             f"line {entry.line}: {entry.key}: {entry.value!r} is no time. Write it as 5, 500ms or 1min 30s."
         )
-    return sum(int(number) * _UNITS[unit] for number, unit in parts)
+    return round(sum(float(number) * _UNITS[unit] for number, unit in parts))

@@ -42,16 +42,29 @@ def _read(source: str) -> tuple[str, str]:
     """Return the name of the source, which a command line has not, and its text."""
     if is_command(source):
         return "", source
+    if not source.strip():
+        raise _mistake(f"It is empty. Write {KINDS}, or name a file of one.")
     try:
         data = sys.stdin.buffer.read(LARGEST + 1) if source == "-" else _start_of(Path(source))
         text = data.decode()
     except FileNotFoundError as error:
-        raise _mistake(f"There is no file {source}. Name one, or write {KINDS}, in quotes.") from error
-    except (OSError, ValueError) as error:
-        raise _mistake(f"{source} cannot be read: {error}") from error
+        raise _mistake(_no_such(source)) from error
+    except UnicodeDecodeError as error:
+        raise _mistake(f"{source} cannot be read: it is no text in UTF-8.") from error
+    except OSError as error:
+        raise _mistake(f"{source} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise _mistake(f"{source} cannot be read: {error}.") from error
     if len(data) > LARGEST:
         raise _mistake(f"{source} is longer than {LARGEST} bytes: it is no configuration.")
     return "The standard input" if source == "-" else source, text
+
+
+def _no_such(source: str) -> str:
+    words = source.split()
+    if len(words) > 1 and any("llama-server" in word for word in words):
+        return f"It begins with {words[0]!r}. Begin with llama-server, its path, NAME=value or docker run."
+    return f"There is no file {source}. Name one, or write {KINDS}, in quotes."
 
 
 def _start_of(path: Path) -> bytes:

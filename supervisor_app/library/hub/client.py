@@ -50,7 +50,7 @@ def read_listing(repository: str, revision: str) -> Listing:
         status = error.response.status_code
         raise _refused(repository, status, endpoint, has_token=has_token) from error
     except Exception as error:  # of whichever HTTP client that version has
-        raise BrokenError(f"{endpoint} cannot be reached ({type(error).__name__})") from error
+        raise BrokenError(f"the hub at {endpoint} cannot be reached ({type(error).__name__})") from error
     files = (
         Remote(path=file.rfilename, size=file.size or 0, sha256=file.lfs.sha256 if file.lfs else "")
         for file in info.siblings or ()

@@ -162,12 +162,22 @@ def test_a_bad_api_key_is_not_repeated(write, value):
 
 def test_a_file_that_cannot_be_read_is_named(config_file):
     config_file.mkdir()
-    assert complaint(config_file).startswith(f"{config_file} cannot be read: ")
+    assert complaint(config_file) == f"{config_file} cannot be read: Is a directory."
 
 
 def test_a_file_that_is_not_utf_8_is_named(config_file):
     config_file.write_bytes(b'{"llama_model_path": "\xff"}')
-    assert complaint(config_file).startswith(f"{config_file} cannot be read: ")
+    assert complaint(config_file) == f"{config_file} cannot be read: it is no text in UTF-8."
+
+
+def test_lists_within_lists_without_end_are_a_mistake(config_file):
+    config_file.write_text("[" * 100_000)
+    assert complaint(config_file) == f"{config_file} cannot be read: its lists are nested too deeply."
+
+
+def test_a_byte_order_mark_of_an_editor_is_no_mistake(config_file):
+    config_file.write_bytes(b'\xef\xbb\xbf{"llama_server_port": 9001}')
+    assert read_overlay(config_file).values == {"port": 9001}
 
 
 # --- What it says --------------------------------------------------------------------------------------

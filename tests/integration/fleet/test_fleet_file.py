@@ -120,6 +120,18 @@ def test_ports_are_chosen_from_the_range_that_is_said(monkeypatch):
             "line 3: servers.a.port is '1', it must be a whole number",
         ),
         ('[servers."a b"]\nmodel_path="a"', "line 1: servers.a b: this is no name of a server: "),
+        (
+            f"[servers.{'a' * 51}]\nmodel_path='a'",
+            "no name of a server: use 1 to 50 letters, digits, - and _",
+        ),
+        ('[servers.a]\nmodel_path="a"\nnode="../x"', "line 3: servers.a.node: this is no name of a node."),
+        (
+            '[servers.a]\nmodel_path="a"\nmodels_dir="m"',
+            "line 3: servers.a.models_dir: there is a model_path, too. Leave one of them.",
+        ),
+        ('[defaults]\nusers = ["a\\u0000"]', "no user of this machine"),
+        (f"a = {'[' * 3000}", "cannot be read: its lists are nested too deeply."),
+        (f"a = {'9' * 5000}", "cannot be read: a number in it has too many digits."),
         ("[defaults]\nport = 9", "line 2: defaults.port: all servers would have this port."),
         ('[defaults]\nports = "9"', "line 2: defaults.ports: it is '9', and must be a range of ports"),
         ('[servers.a]\nmodel_path="a"\nengine="x"', "line 3: servers.a.engine: there is no [engines.x]."),

@@ -114,5 +114,5 @@ def test_a_repository_that_is_not_there_may_be_private(hub):
 
 def test_a_hub_that_is_away_is_told(hub, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
-    with pytest.raises(BrokenError, match=r"http://127.0.0.1:1 cannot be reached"):
+    with pytest.raises(BrokenError, match=r"^the hub at http://127.0.0.1:1 cannot be reached"):
         read_listing(REPOSITORY, "main")

@@ -73,6 +73,9 @@ def test_a_mistake_ends_with_code_2(text, said, here, capsys):
     [
         ([], "Name a file, or write .llama-server"),
         (["none.yaml"], "There is no file none.yaml. Name one, or write"),
+        (["sudo llama-server -m a"], "It begins with 'sudo'. Begin with llama-server, its path"),
+        (["  "], "It is empty. Write llama-swap's YAML"),
+        (["/"], "/ cannot be read: Is a directory"),
     ],
 )
 def test_a_missing_source_is_answered_with_what_can_be_imported(arguments, said, here):

@@ -79,7 +79,7 @@ def test_a_filter_that_is_not_known_is_a_remark():
         ("setParams: {o: .nan}", "line 7: models.qwen.filters.setParams.o: nan is no JSON"),
         (
             "setParams: {o: 2020-01-01}",
-            "models.qwen.filters.setParams.o: datetime.date(2020, 1, 1) is no JSON",
+            "models.qwen.filters.setParams.o: 2020-01-01 is no JSON",
         ),
         ("setParams: 1", "line 7: models.qwen.filters.setParams: it must be a mapping."),
         ("setParamsByID: {x: 1}", "models.qwen.filters.setParamsByID.x: it must be a mapping."),
