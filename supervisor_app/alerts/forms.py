@@ -25,16 +25,17 @@ EXAMPLES = (
 )
 
 
-def _examples() -> SafeString:
+def _examples(*, is_stored: bool) -> SafeString:
     lines = format_html_join(
         "",
         "<br>{}: <code>{}</code>{}",
         ((name, url, f" ({note})" if note else "") for name, url, note in EXAMPLES),
     )
     return format_html(
-        "Where to send. What is stored is not shown again, because it often holds a password or token; "
-        "leave empty to keep it.{}<br>Or any other of "
-        '<a href="https://github.com/caronc/apprise#supported-notifications">Apprise’s addresses</a>.',
+        "Where to send. What is stored is not shown again, because it often holds a password or token{}{}<br>"
+        'Or any other of <a href="https://github.com/caronc/apprise#supported-notifications">Apprise’s '
+        "addresses</a>.",
+        "; leave empty to keep it." if is_stored else ".",
         lines,
     )
 
@@ -57,7 +58,7 @@ class AlertChannelForm(ChannelModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["url"].help_text = _examples()
+        self.fields["url"].help_text = _examples(is_stored=self.instance.pk is not None)
 
     def clean_url(self) -> str:
         typed: str = self.cleaned_data["url"]

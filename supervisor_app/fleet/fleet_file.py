@@ -44,7 +44,7 @@ OF_A_SERVER = ("environment", "node", "command")
 OF_DEFAULTS = ("environment", "binary", "users", "ports")
 TEXTS = ("node", "command", "binary", "ports")
 _NODE = re.compile(r"[A-Za-z0-9_.-]{1,63}")
-"""As `--node` takes it."""
+"""Name of a node, as `--node` takes one."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 

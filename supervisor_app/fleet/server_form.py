@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -137,6 +137,12 @@ class LlamaServerForm(ServerModelForm):
     class Meta:
         model = LlamaServer
         fields = "__all__"
+        error_messages: ClassVar = {
+            "name": {
+                "unique": "A server with this name already exists.",
+                "invalid": "Use letters, digits, - and _.",
+            }
+        }
         help_texts = {setting.field: setting.form_help for setting in BY_FIELD.values()}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
 LISTED = 50
+MOST_VALUES = 8
+"""Values of an act that are shown at once; more of them, as of a new server, are folded."""
 LOOKED_AT, CHOICES = 2000, 200
 """Newest acts whose actors and actions are offered, and how many of these at most."""
 COLUMNS = ("at", "actor", "door", "address", "action", "subject", "before", "after")
@@ -99,6 +101,7 @@ def audit(request: HttpRequest) -> HttpResponse:
     context = {
         "chosen": chosen,
         "entries": [(entry, touched_by(entry.before or {}, entry.after or {})) for entry in entries[:LISTED]],
+        "most_values": MOST_VALUES,
         "older": entries[LISTED - 1].pk if len(entries) > LISTED else None,
         "is_first": is_first,
         "problem": problem,

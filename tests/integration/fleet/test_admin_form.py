@@ -47,7 +47,7 @@ def test_a_server_is_added_and_its_supervisor_nudged(
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("name", "a b", "slug"),
+        ("name", "a b", "Use letters, digits, - and _."),
         ("name", "", "required"),
         ("port", "0", "0 is not a port. Use 1 to 65535."),
         ("port", "70000", "70000 is not a port."),

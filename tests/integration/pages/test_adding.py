@@ -59,7 +59,8 @@ def test_a_server_is_added_with_a_port_of_its_own_and_its_first_version(staff, s
     ("changes", "complaint"),
     [
         ({"name": ""}, "This field is required"),
-        ({"name": "chat"}, "already exists"),
+        ({"name": "chat"}, "A server with this name already exists."),
+        ({"name": "a b"}, "Use letters, digits, - and _."),
         ({"model_path": ""}, "Set a model path"),
         ({"port": "9001"}, "9001 is the port of chat"),
         ({"args": "--log-file /etc/passwd"}, "not accepted from a form"),

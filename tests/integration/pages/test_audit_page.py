@@ -56,6 +56,13 @@ def test_the_page_shows_who_what_when_and_from_where(staff_client, acts):
         assert said in text
 
 
+def test_many_values_of_an_act_are_folded(staff_client, acts):
+    assert "<summary>" not in staff_client.get("/audit/").content.decode()
+    many = {f"key_{number}": number for number in range(audit.MOST_VALUES + 1)}
+    AuditEntry.objects.create(actor="ann", door="page", action="add", subject="server new", after=many)
+    assert staff_client.get("/audit/").content.decode().count("<summary>9 values</summary>") == 1
+
+
 @pytest.mark.parametrize(
     ("query", "expected"),
     [

@@ -40,6 +40,8 @@ def test_a_channel_is_added_and_its_address_shown_nowhere(staff_client):
 
 
 def test_an_address_that_is_left_empty_stays(staff_client, channel):
+    assert "leave empty to keep it" not in text_of(staff_client.get("/alerts/channels/add/"))
+    assert "leave empty to keep it" in text_of(staff_client.get(f"/alerts/channels/{channel.pk}/"))
     staff_client.post(f"/alerts/channels/{channel.pk}/change", {**SAID, "url": "", "name": "night"})
     channel.refresh_from_db()
     assert (channel.name, channel.url, channel.on_hung) == ("night", SECRET, False)

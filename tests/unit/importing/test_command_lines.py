@@ -42,7 +42,7 @@ def test_a_sign_of_a_shell_is_found_without_spaces_around_it(sign):
 
 
 @pytest.mark.parametrize("value", ["$HOME/a.gguf", "${MODELS}/a.gguf", "$(pwd)/a.gguf"])
-def test_what_a_shell_would_have_replaced_is_remarked_on(value):
+def test_a_variable_of_a_shell_is_remarked_on(value):
     made = made_of(f'llama-server -m "{value}"')
     assert f"# {value.removesuffix('/a.gguf')} is for a shell, and none runs this." in made
 
