@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 LOOKED_AT = frozenset({lifecycle.Phase.WAITING, lifecycle.Phase.SERVING})
 """Phases in which a server is asked again and again how it does."""
+RENAMED = "The server has another name now."
 
 
 class Chronicle:
@@ -95,8 +96,14 @@ class Chronicle:
         """The process of the last supervisor lives on, so it was there all the time."""
         self._spans.resumed = True
 
-    def close_unseen(self) -> None:
-        """The process of the last supervisor is gone, and nobody saw it go."""
+    def close_unseen(self, *, has_new_name: bool = False) -> None:
+        """The process of the last supervisor is gone, and nobody saw it go.
+
+        `has_new_name`: it is being let go under the name that the server had before.
+        """
+        if has_new_name:
+            self._close(lifecycle.CloseRun(Exit(), None, RENAMED))
+            return
         self._spans.ended_unseen = True
         unseen = failure_of(FailureKind.UNKNOWN, "it ended while no supervisor was watching")
         self._close(lifecycle.CloseRun(Exit(), unseen))

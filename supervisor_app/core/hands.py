@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from supervisor_app.core import launch, lifecycle
 from supervisor_app.core.diagnosis.cause_watch import CauseWatch
+from supervisor_app.core.neighbours import judge
 from supervisor_app.core.shortage import CANNOT
 from supervisor_app.core.status import FailureKind
 from supervisor_app.core.survivor import argv_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from supervisor_app.core.changes import Remembered
+    from supervisor_app.core.neighbours import Neighbours
     from supervisor_app.core.ports import Processes, RoomDesk
     from supervisor_app.core.seat import Seat
     from supervisor_app.core.server_config import ServerConfig
@@ -56,6 +60,7 @@ class Hands:
         room: RoomDesk,
         tasks: Tasks,
         succession: Succession,
+        neighbours: Callable[[], Neighbours],
     ) -> None:
         self._host = host
         self._processes = processes
@@ -63,6 +68,7 @@ class Hands:
         self._room = room
         self._tasks = tasks
         self._succession = succession
+        self._neighbours = neighbours
         self._cause = CauseWatch()
 
     def begin(self, effect: Work, seat: Seat) -> None:
@@ -85,7 +91,9 @@ class Hands:
         if seat is not self._host.seat:
             await self._succession.choose_port(seat, attempt)
             return
-        seat.around.report(await launch.inspect(seat.around, attempt, self._host.next_config.spec))
+        spec = self._host.next_config.spec
+        found = await launch.inspect(seat.around, attempt, spec)
+        seat.around.report(judge(found, spec.port, self._neighbours()))
 
     async def _spawn(self, attempt: int, seat: Seat) -> None:
         if seat is self._host.seat:

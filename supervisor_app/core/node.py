@@ -158,6 +158,10 @@ class NodeSupervisor:
     def _supervisors(self) -> Mapping[str, ServerSupervisor]:
         return {name: watched.supervisor for name, watched in self._watched.items()}
 
+    def _neighbours(self, name: str) -> Mapping[str, ServerSupervisor]:
+        """Return the supervisors of all servers but this one."""
+        return {other: supervisor for other, supervisor in self._supervisors().items() if other != name}
+
     def vitals(self) -> Mapping[str, Vitals]:
         """Return the vital signs of the servers that run, by name."""
         return {
@@ -266,6 +270,7 @@ class NodeSupervisor:
             turns=self._store,
             ports=self._ports,
             spread=self._spread,
+            neighbours=lambda: self._neighbours(config.name),
         )
         tasks = (
             asyncio.create_task(supervisor.run(), name=f"{config.name}-supervisor"),

@@ -89,6 +89,8 @@ class PortHolder:
     """Unix seconds; None when the process cannot be seen."""
     ours: bool = False
     """A supervisor of ours started it: its output goes to this server's log file."""
+    server: str = ""
+    """Name of another server whose process it is, or was: no other one may adopt it."""
 
     def __str__(self) -> str:
         if self.identity is None:

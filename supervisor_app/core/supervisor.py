@@ -11,6 +11,7 @@ from supervisor_app.core import lifecycle
 from supervisor_app.core.chronicle import Chronicle
 from supervisor_app.core.effects import Effects
 from supervisor_app.core.hands import Hands
+from supervisor_app.core.neighbours import owner_of
 from supervisor_app.core.placed import PlacedConfig
 from supervisor_app.core.seat import Seat
 from supervisor_app.core.shortage import CANNOT
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from supervisor_app.core.changes import Remembered
     from supervisor_app.core.devices import Survey
+    from supervisor_app.core.neighbours import Neighbours
     from supervisor_app.core.ports import Clock, Contexts, Footprints, Probe, Processes, RoomDesk, Turns
     from supervisor_app.core.recorder import Recorder
     from supervisor_app.core.server_config import ServerConfig
@@ -67,12 +69,16 @@ class ServerSupervisor:
         turns: Turns,
         ports: set[int] | None = None,
         spread: Callable[[], float] = lambda: 0.0,
+        neighbours: Callable[[], Neighbours] = dict,
     ) -> None:
         """`ports`: those of the node that were chosen for second processes, shared by all its servers.
 
         `spread`: seconds by which a retry is later, as other servers of the node are down now.
+
+        `neighbours`: supervisors of those other servers.
         """
         self._spread = spread
+        self._neighbours = neighbours
         self.ports = set() if ports is None else ports
         self.placed = PlacedConfig(config, remembered.port)
         self.config = self.placed.config
@@ -116,6 +122,7 @@ class ServerSupervisor:
             room=room,
             tasks=self._tasks,
             succession=self.succession,
+            neighbours=neighbours,
         )
         self._effects = Effects(
             self,
@@ -332,10 +339,13 @@ class ServerSupervisor:
     async def _begin(self) -> None:
         """Find out what the last supervisor left, before anything else."""
         remembered = self._remembered
+        has_new_name = bool(owner_of(remembered.identity, self._neighbours()))
+        if has_new_name:  # under the old one its process is let go
+            remembered = replace(remembered, identity=None, replacement=None)
         looked = await look_back(self.seat.around, self.config.spec, remembered, lambda: self._ending)
         found, beside = looked or (None, None)
         if looked is not None and remembered.run_open and (found is None or not found.recorded):
-            self._chronicle.close_unseen()
+            self._chronicle.close_unseen(has_new_name=has_new_name)
         elif found is not None:
             self._chronicle.resume()
         if found is not None:

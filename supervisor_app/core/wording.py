@@ -95,9 +95,9 @@ def _starting(state: State, policy: Policy, spec: LaunchSpec) -> str:
         retry = f"Its {limit} retries are used up, one more try: "
     match state.phase:
         case Phase.INSPECTING:
-            said = f"looking who listens on port {spec.port}."
+            said = _lowered(state.awaits) or f"looking who listens on port {spec.port}."
         case Phase.AWAITING_ROOM:
-            said = f"{state.awaits[:1].lower()}{state.awaits[1:]}" or "looking whether it may load now."
+            said = _lowered(state.awaits) or "looking whether it may load now."
         case Phase.SPAWNING:
             said = "starting llama-server."
         case Phase.READING_MODELS:
@@ -109,6 +109,11 @@ def _starting(state: State, policy: Policy, spec: LaunchSpec) -> str:
         case _:
             said = "waiting for its first answer."
     return retry + said if retry else said[0].upper() + said[1:]
+
+
+def _lowered(said: str) -> str:
+    """Return a sentence as it stands behind another part."""
+    return f"{said[:1].lower()}{said[1:]}"
 
 
 def _ready(state: State, policy: Policy, spec: LaunchSpec) -> str:

@@ -42,6 +42,7 @@ from supervisor_app.core.lifecycle.events import (
     ModelsRead,
     ModelsReadAgain,
     NotLoaded,
+    PortAwaited,
     Postponed,
     RequestsSeen,
     Restart,
@@ -80,6 +81,7 @@ from supervisor_app.core.lifecycle.starting import (
     fetching,
     inspected,
     models_read,
+    port_awaited,
     spawned,
     why_silent,
 )
@@ -117,6 +119,8 @@ def decide(state: State, event: Event, policy: Policy, now: float) -> Decision:
         return asked_again(state, event, now)
     if isinstance(event, ModelsReadAgain):
         return models_read_again(state, event, now)
+    if isinstance(event, PortAwaited):
+        return port_awaited(state, event, now)
     if isinstance(
         event, RoomGiven | RoomAwaited | RoomRefused | NotLoaded | Drain | Unload | RequestsSeen | Gone
     ):

@@ -94,6 +94,15 @@ class Inspected:
 
 
 @dataclass(frozen=True)
+class PortAwaited:
+    """Answer that the port is another server's for a moment: it is looked at again."""
+
+    attempt: int
+    why: str
+    """Reason, as a sentence."""
+
+
+@dataclass(frozen=True)
 class RoomGiven:
     """All that the server needs is free, and kept for it."""
 
@@ -305,6 +314,7 @@ Event = (
     | ConfigChanged
     | Explained
     | Inspected
+    | PortAwaited
     | RoomGiven
     | RoomAwaited
     | RoomRefused

@@ -13,6 +13,7 @@ from supervisor_app.core.lifecycle.effects import (
     WARNING,
     Adopt,
     Effect,
+    InspectPort,
     Log,
     MarkReady,
     OpenRun,
@@ -31,16 +32,29 @@ from supervisor_app.core.status import Failure, FailureKind, Status
 from supervisor_app.core.watch.watchdog import CPU_EXTENDS, IDLE_INTERVAL, Watch
 
 if TYPE_CHECKING:
-    from supervisor_app.core.lifecycle.events import Fetching, HealthChecked, ModelsRead, Spawned
+    from supervisor_app.core.lifecycle.events import Fetching, HealthChecked, ModelsRead, PortAwaited, Spawned
+
+PORT_LOOK_SECONDS = 0.25
+"""Pause between two looks at a port that another server still has."""
+
+
+def port_awaited(state: State, event: PortAwaited, now: float) -> Decision:
+    """Look again a moment later."""
+    if state.phase is not Phase.INSPECTING:
+        return state, []
+    said = [] if state.awaits == event.why else [Log(INFO, f"⏳ [LLAMA] {event.why}")]
+    again = InspectPort(state.attempt)
+    return replace(state, awaits=event.why, postponed=(again,), again_at=now + PORT_LOOK_SECONDS), [*said]
 
 
 def inspected(state: State, holder: PortHolder | None, policy: Policy, now: float) -> Decision:
+    state = replace(state, awaits="")
     if holder is None and policy.asks and not state.has_room:
         return ask_for_room(state, now)
     if holder is None:
         loading = replace(state, phase=Phase.SPAWNING, loads_since=state.loads_since or now)
         return loading, [Spawn(state.attempt)]
-    if holder.is_llama_server and (policy.adopts or holder.ours):
+    if holder.is_llama_server and not holder.server and (policy.adopts or holder.ours):
         found = Log(INFO, f"🔎 [LLAMA] Found a running llama-server: {holder}. Taking it over.")
         adopting = Adopt(state.attempt, holder, adopted=not holder.ours)
         return replace(state, phase=Phase.SPAWNING, loads_since=None), [found, adopting]
@@ -48,7 +62,8 @@ def inspected(state: State, holder: PortHolder | None, policy: Policy, now: floa
 
 
 def port_taken(holder: PortHolder) -> Failure:
-    taken = failure_of(FailureKind.PORT_TAKEN, holder.problem or f"{holder} listens on it")
+    whose = f", a process of the server {holder.server}," if holder.server else ""
+    taken = failure_of(FailureKind.PORT_TAKEN, holder.problem or f"{holder}{whose} listens on it")
     if not holder.foreign_user:
         return taken
     why = f"{holder} listens on it, of the user {holder.foreign_user}, who could read all requests"

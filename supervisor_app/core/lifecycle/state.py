@@ -119,7 +119,7 @@ class State:
     has_room: bool = False
     """Room was given to this try."""
     awaits: str = ""
-    """Reason for which it has no room yet, as a sentence."""
+    """Reason for which it has no port or no room yet, as a sentence."""
     draining: str = ""
     """Reason for which it takes no new requests, as a sentence."""
     unloaded: str = ""

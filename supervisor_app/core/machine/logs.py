@@ -167,17 +167,32 @@ def written_by(pid: int, log: LogFile) -> Path | None:
     By its name, if it was removed or moved away. Then it must belong to us, because others can have a file of
     that name in a file system of their own.
     """
-    file = Path(f"/proc/{pid}/fd/2")
+    file = _output_of(pid)
     try:
         if os.path.samefile(file, log.path):
             return log.path
     except OSError:
         pass
-    try:
-        name = os.readlink(file).removesuffix(" (deleted)")
-        if file.stat().st_uid != os.geteuid():
-            return None
-    except OSError:
-        return None
+    name = _name_of(file)
     own = str(log.path.parent.resolve() / log.path.name)
     return file if name == own or name.startswith((f"{own}.", f"{own}-")) else None
+
+
+def server_of(pid: int, folder: Path) -> str:
+    """Return the name of the server to whose log in this folder a process writes; empty: to none of them."""
+    path = Path(_name_of(_output_of(pid)))
+    server, log, _ = path.name.partition(".log")
+    return server if log and path.parent == folder.resolve() else ""
+
+
+def _output_of(pid: int) -> Path:
+    return Path(f"/proc/{pid}/fd/2")
+
+
+def _name_of(file: Path) -> str:
+    """Return the name that an open file of our user has, or had; empty: it is not for us to see."""
+    try:
+        name = os.readlink(file).removesuffix(" (deleted)")
+        return name if file.stat().st_uid == os.geteuid() else ""
+    except OSError:
+        return ""

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
+from dataclasses import replace
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ from supervisor_app.core.machine.listeners import (
     seen_process,
     why_not_bindable,
 )
-from supervisor_app.core.machine.logs import LogFile
+from supervisor_app.core.machine.logs import LogFile, server_of
 from supervisor_app.core.machine.memory import GpuMeter, MemoryMeter
 from supervisor_app.core.machine.model_files import files_size
 from supervisor_app.core.machine.open_log import OpenLog
@@ -107,7 +108,7 @@ class LocalProcesses:
         ]
         usable = [holder for holder in holders if holder.is_llama_server]
         if usable:
-            return usable[0]
+            return self._with_its_server(usable[0])
         if is_blocked(spec, found):
             return holders[0] if holders else None
         # Nobody is seen there, and yet somebody answers (macOS hides the sockets of others).
@@ -115,6 +116,12 @@ class LocalProcesses:
             return seen_process(None, is_llama=False)
         why = why_not_bindable(spec)
         return PortHolder(identity=None, command="", is_llama_server=False, problem=why) if why else None
+
+    def _with_its_server(self, holder: PortHolder) -> PortHolder:
+        """Name the server for which a process was spawned, if that is another one."""
+        if holder.ours or holder.identity is None:
+            return holder
+        return replace(holder, server=server_of(holder.identity.pid, self._log_dir))
 
     async def find(self, name: str, identity: Identity, spec: LaunchSpec) -> PortHolder | None:
         return await self._lanes[name].looks.run(self._find, name, identity, spec)

@@ -57,6 +57,25 @@ async def test_a_process_that_was_ours_once_and_is_of_a_stranger_is_not_resumed(
         assert (await processes.find("default", holder.identity, named)).identity == holder.identity
 
 
+async def test_a_process_that_was_started_for_another_server_is_named_after_that(
+    processes, started, tmp_path
+):
+    spec = fake_spec()
+    await started(spec)
+    assert (await processes.port_holder("default", spec)).server == ""
+    assert (await processes.port_holder("another", spec)).server == "default"
+    (tmp_path / "logs/default.log").rename(tmp_path / "logs/default.log-20261130")
+    assert (await processes.port_holder("another", spec)).server == "default"
+
+
+async def test_a_process_whose_output_goes_elsewhere_was_started_for_no_server(processes):
+    spec = fake_spec()
+    with subprocess.Popen(spec.argv, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as stranger:
+        await until_async(lambda: processes.port_holder("default", spec))
+        assert (await processes.port_holder("default", spec)).server == ""
+        stranger.kill()
+
+
 # Whose it is, where that is not plain to see
 
 
