@@ -8,6 +8,7 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 
 from supervisor_app.common.until import until
+from supervisor_app.traffic.families import families_of
 from supervisor_app.traffic.issuing import (
     NoSuchKeyError,
     RotatedError,
@@ -31,16 +32,26 @@ def key_command(
     name: str | None,
     *,
     until_said: str | None,
+    endpoints: str | None,
     write: Callable[[str], object],
     remark: Callable[[str], object],
     may_read: bool,
     may_change: bool,
 ) -> None:
-    """Do what was asked; a secret alone goes to `write`, for scripts to take. Raises CommandError."""
+    """Do what was asked; a secret alone goes to `write`, for scripts to take. Raises CommandError.
+
+    `endpoints`: families that a new key is limited to, as they were typed; None: it is not.
+    """
+    if endpoints is not None and action != "add":
+        raise CommandError(
+            "--endpoints is of key add. Those of a key that exists are set on its page.", returncode=2
+        )
     match action, name:
         case "add", str():
             try:
-                secret = add_key(name, may_read=may_read, may_change=may_change)
+                secret = add_key(
+                    name, families=_families(endpoints), may_read=may_read, may_change=may_change
+                )
             except ValueError as error:
                 raise CommandError(f"No key {name!r}: {error}") from error
             remark("This is the only time that the key is shown. Limits are set on the page Keys.")
@@ -58,6 +69,13 @@ def key_command(
                 write(line)
         case _:
             raise CommandError(USAGE, returncode=NO_SUCH_KEY)
+
+
+def _families(said: str | None) -> list[str]:
+    try:
+        return [] if said is None else families_of(said)
+    except ValueError as error:
+        raise CommandError(f"--endpoints: {error}", returncode=2) from error
 
 
 def _rotate(name: str, said: str, write: Callable[[str], object], remark: Callable[[str], object]) -> None:

@@ -1,14 +1,17 @@
-"""Field of the endpoints that a key is limited to, for pages and the admin."""
+"""Endpoints that a key is limited to: as boxes on pages and in the admin, and as people type them."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from supervisor_app.gateway.llama.operations import Family
 from supervisor_app.traffic.models import ApiKey
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 LABELS = {
     Family.CHAT: _("Chat: /v1/chat/completions, /v1/responses, /v1/messages"),
@@ -20,6 +23,25 @@ LABELS = {
     Family.MODELS: _("Lists of models: /v1/models"),
 }
 """Families with the paths that people know them by."""
+
+
+def families_of(said: str) -> list[str]:
+    """Return the families that are named, with commas between, as a key's row has them.
+
+    Raises ValueError: none is named, or one that does not exist.
+    """
+    named = [name for word in said.split(",") if (name := word.strip().lower())]
+    known = ", ".join(Family)
+    if unknown := next((name for name in named if name not in set(Family)), ""):
+        raise ValueError(f"there are no endpoints {unknown!r}. Name some of {known}.")
+    if not named:
+        raise ValueError(f"a key without any could ask for nothing. Name some of {known}.")
+    return _limited(named)
+
+
+def _limited(ticked: Collection[str]) -> list[str]:
+    """Return the families of a row, in their order. All are no limit, also for those to come."""
+    return [] if set(ticked) >= set(Family) else [family.value for family in Family if family in ticked]
 
 
 class FamiliesField(forms.MultipleChoiceField):
@@ -43,8 +65,7 @@ class FamiliesField(forms.MultipleChoiceField):
         return value or list(LABELS)
 
     def clean(self, value: Any) -> list[str]:
-        ticked: list[str] = super().clean(value)
-        return [] if set(ticked) >= set(LABELS) else ticked
+        return _limited(super().clean(value))
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         return super().has_changed(self.prepare_value(initial), data)

@@ -15,7 +15,7 @@ from supervisor_app.gateway.llama.operations import Scope
 from supervisor_app.traffic.models import ApiKey
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
     from typing import Any
 
@@ -49,15 +49,20 @@ def make(key: ApiKey, said: Collection[str]) -> str:
     return secret
 
 
-def add_key(name: str, *, may_read: bool = False, may_change: bool = False) -> str:
-    """Make a key without limits, and return its secret. Raises ValueError: the name cannot be used."""
-    key = ApiKey(name=name, may_read=may_read, may_change=may_change)
+def add_key(
+    name: str, *, families: Sequence[str] = (), may_read: bool = False, may_change: bool = False
+) -> str:
+    """Make a key, and return its secret. Raises ValueError: the name cannot be used.
+
+    `families`: endpoints that it is limited to; none: it is not.
+    """
+    key = ApiKey(name=name, allowed_families=list(families), may_read=may_read, may_change=may_change)
     issue(key)
     try:
         key.full_clean()
     except ValidationError as error:
         raise ValueError(" ".join(error.messages)) from error
-    return make(key, ["may_read", "may_change"])
+    return make(key, ["may_read", "may_change", *(["allowed_families"] if families else [])])
 
 
 @transaction.atomic

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import timedelta
 from io import StringIO
@@ -12,6 +13,7 @@ from django.utils import timezone
 
 from supervisor_app.gateway.access.keys import Denied, KeyRing
 from supervisor_app.gateway.edge import api_keys
+from supervisor_app.gateway.llama.operations import Family
 from supervisor_app.traffic.models import ApiKey
 from tests.integration.building import make_key
 
@@ -120,6 +122,40 @@ def test_a_key_is_told_what_more_it_may():
     assert chat.endswith("never used")
     assert scraper.endswith(", may read")
     assert operator.endswith(", may read, may change")
+
+
+def test_a_key_is_limited_to_the_endpoints_that_are_named():
+    llama("key", "add", "ci", "--endpoints", "models, Chat", "--may-read")
+    assert ApiKey.objects.get().allowed_families == ["chat", "models"]
+    assert llama("key", "list")[0].strip().endswith(", only chat and models, may read")
+
+
+def test_a_key_for_all_endpoints_has_no_limit():
+    llama("key", "add", "all", "--endpoints", ",".join(Family))
+    assert ApiKey.objects.get().allowed_families == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (
+            ["key", "add", "ci", "--endpoints", "chat,talk"],
+            "there are no endpoints 'talk'. Name some of chat, co",
+        ),
+        (
+            ["key", "add", "ci", "--endpoints", " ,"],
+            "Name some of chat, completions, embeddings, rerank, audio, ",
+        ),
+        (["key", "rotate", "ci", "--endpoints", "chat"], "--endpoints is of key add."),
+        (["status", "--endpoints", "chat"], "--endpoints is of key add, not of status."),
+    ],
+    ids=["unknown", "none", "rotate", "status"],
+)
+def test_endpoints_that_make_no_sense_are_refused_and_nothing_is_made(arguments, why):
+    with pytest.raises(CommandError, match=re.escape(why)) as caught:
+        llama(*arguments)
+    assert caught.value.returncode == 2
+    assert not ApiKey.objects.exists()
 
 
 def test_a_list_says_to_which_endpoints_a_key_is_limited():

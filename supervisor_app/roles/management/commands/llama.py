@@ -34,6 +34,7 @@ from supervisor_app.fleet.models import LlamaServer, Run
 from supervisor_app.fleet.need_report import report_file, report_server
 from supervisor_app.fleet.planned import planned_views
 from supervisor_app.fleet.report_facts import newest_crash, report_of
+from supervisor_app.gateway.llama.operations import Family
 from supervisor_app.roles.checks import OURS
 from supervisor_app.roles.config_diff import diff_config
 from supervisor_app.roles.config_import import import_config
@@ -98,6 +99,7 @@ class Command(BaseCommand):
             "of config show: a server; of config diff: a file; "
             "of report: a run (default: the newest that died)",
         )
+        parser.add_argument("--endpoints", help=f"of key add: only these, of {','.join(Family)}")
         parser.add_argument(
             "--may-read", action="store_true", help="of key add: also /slots, /props, /metrics"
         )
@@ -151,6 +153,7 @@ class Command(BaseCommand):
         as_json: bool,
         lines: int,
         follow: bool,
+        endpoints: str | None,
         may_read: bool,
         may_change: bool,
         until: str | None,
@@ -166,6 +169,8 @@ class Command(BaseCommand):
             raise CommandError("--now is of stop and of an ordinary restart.", returncode=2)
         if seamless and command != Wish.RESTART:
             raise CommandError(f"--seamless is of restart, not of {command}.", returncode=2)
+        if endpoints is not None and command != "key":
+            raise CommandError(f"--endpoints is of key add, not of {command}.", returncode=2)
         if key_name is not None and command not in ("key", "config", "report", "maintenance"):
             raise CommandError(f"{command} takes one name: {key_name!r} is one too many.", returncode=2)
         plain = {
@@ -189,6 +194,7 @@ class Command(BaseCommand):
                     name,
                     key_name,
                     until_said=until,
+                    endpoints=endpoints,
                     write=self.stdout.write,
                     remark=self.stderr.write,
                     may_read=may_read,
