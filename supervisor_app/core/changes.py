@@ -25,6 +25,8 @@ class RunOpened:
     started_at: float
     argv: tuple[str, ...] = ()
     launch: Mapping[str, Any] = field(default_factory=dict)
+    secrets: str = ""
+    """`ServerConfig.secrets`."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables that people set for it, without the values that may be secret."""
 
@@ -102,6 +104,8 @@ class Remembered:
     adopted: bool = False
     argv: tuple[str, ...] = ()
     """Command line of that process; empty when it was adopted."""
+    secrets: str = ""
+    """`ServerConfig.secrets` of that process; empty: nobody knows."""
     runs: tuple[RunSummary, ...] = ()
     replacement: Replacement | None = None
     """Restart without a gap that was under way."""

@@ -76,6 +76,7 @@ class Chronicle:
                     started_at=started_at,
                     argv=() if effect.adopted else redact_argv(argv),
                     launch=config.launch,
+                    secrets=config.secrets,
                     environment={} if effect.adopted else redact_environment(config.spec.environment),
                 )
                 self._run_events.append(opened)

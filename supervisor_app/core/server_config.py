@@ -54,6 +54,8 @@ class ServerConfig:
     """Pids of processes of this server that a request killed which is in quarantine now."""
     launch: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """Fields that people set for the launch: a rollback brings them back."""
+    secrets: str = field(default="", compare=False)
+    """Digest of the secrets of the launch, which `launch` leaves out: it changes when one of them does."""
 
     @property
     def keeps_context(self) -> bool:

@@ -109,7 +109,8 @@ def unfinished(
         return lifecycle.Stop(at_once=config.at_once)
     if found.recorded and remembered.status is Status.STOPPING:
         return lifecycle.Restart(at_once=config.at_once)
-    if not found.adopted and argv_of(found, remembered, config.spec) != config.spec.argv:
+    has_other_key = found.recorded and remembered.secrets not in ("", config.secrets)
+    if not found.adopted and (has_other_key or argv_of(found, remembered, config.spec) != config.spec.argv):
         return lifecycle.ConfigChanged()
     return None
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.utils.crypto import salted_hmac
 
 from supervisor_app.common.addresses import WILDCARDS
-from supervisor_app.common.redact import redact_argv
+from supervisor_app.common.redact import redact_argv, secrets_of
 from supervisor_app.core.command_line.fetching import names_repository
 from supervisor_app.core.context.rules import SLOT_FLAG, why_not
 from supervisor_app.core.server_config import ServerConfig
@@ -38,6 +39,9 @@ CONTEXTS = "slots"
 """Folder of the data directory for conversations that are kept, with one for each server."""
 LAUNCH_FIELDS = tuple(setting.field for setting in settings_of(Section.LAUNCH) if not setting.secret)
 """Columns that decide how a server is launched: what a rollback brings back."""
+
+DIGITS = 8
+"""Length of a digest of secrets: with 32 bits many secrets have the same, so it confirms no guess."""
 
 
 class ConfigError(Exception):
@@ -233,6 +237,12 @@ def launch_of(server: LlamaServer) -> dict[str, Any]:
     return {**values, "args": list(redact_argv(server.args))}
 
 
+def secrets_of_launch(server: LlamaServer) -> str:
+    """Return a short digest of what `launch_of` leaves out: that a secret has changed, and nothing of it."""
+    said = json.dumps([server.key, *secrets_of(server.args)])
+    return salted_hmac("launch", said, secret=server.own_key, algorithm="sha256").hexdigest()[:DIGITS]
+
+
 def _values_of(section: Section, server: LlamaServer) -> dict[str, Any]:
     """Return the settings of one section in a row, by the names of its policy."""
     return {setting.attribute: getattr(server, setting.field) for setting in settings_of(section)}
@@ -295,4 +305,5 @@ def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], 
         seamless=server.seamless,
         idle_seconds=server.idle_stop_seconds if server.stopped_for_idleness else None,
         launch=launch_of(server),
+        secrets=secrets_of_launch(server),
     )

@@ -29,6 +29,13 @@ class Run(models.Model):
     boot_id = models.CharField(max_length=100, default="")
     argv = models.JSONField(default=list, help_text="What it was started with; empty when it was adopted.")
     launch = models.JSONField(default=dict, help_text="What was configured to launch it so.")
+    secrets = models.CharField(
+        max_length=16,
+        default="",
+        db_default="",
+        blank=True,
+        help_text="Digest of the secrets of that launch; empty: not known.",
+    )
     environment = models.JSONField(
         default=dict, db_default={}, blank=True, help_text="Variables of its own, without secrets."
     )

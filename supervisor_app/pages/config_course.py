@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.shortcuts import render
 
-from supervisor_app.fleet.conf import apply_overlay, fixed_fields, launch_of
+from supervisor_app.fleet.conf import apply_overlay, fixed_fields, launch_of, secrets_of_launch
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.models import LlamaServer, Run
 from supervisor_app.fleet.snapshots import view_of
@@ -62,4 +62,5 @@ def _runs_it(server: LlamaServer) -> bool:
     server = copy(server)
     apply_overlay(server, last_good())
     now = launch_of(server)
-    return all(now.get(field) == value for field, value in run.launch.items())
+    has_other_secrets = run.secrets not in ("", secrets_of_launch(server))
+    return not has_other_secrets and all(now.get(field) == value for field, value in run.launch.items())

@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from supervisor_app.fleet.commands import ROLLED_BACK, NothingToRollBackError, roll_back
-from supervisor_app.fleet.conf import Overlay, launch_of
+from supervisor_app.fleet.conf import Overlay, launch_of, secrets_of_launch
 from supervisor_app.fleet.models import ConfigVersion, LlamaServer
 from tests.integration.building import STARTED, at, make_run, make_server
 
@@ -81,6 +81,17 @@ def test_a_secret_among_the_flags_is_not_kept_and_so_not_brought_back():
     server.save()
     with pytest.raises(NothingToRollBackError, match="held a secret"):
         roll_back(server, Overlay())
+
+
+def test_a_digest_of_the_secrets_tells_that_one_has_changed():
+    server = make_server(args=["--hf-token", "hush", "-c", "512"], api_key="sk-one")
+    known = secrets_of_launch(server)
+    server.args = ["--hf-token", "hush", "-c", "99999"]
+    assert secrets_of_launch(server) == known
+    server.args = ["--hf-token", "hush!"]
+    assert secrets_of_launch(server) != known
+    server.args, server.api_key = ["--hf-token", "hush"], "sk-two"
+    assert secrets_of_launch(server) != known
 
 
 def test_a_setting_of_the_config_file_is_not_rolled_back_but_changed_there(changed):

@@ -57,6 +57,12 @@ async def test_state_and_history_are_saved(store):
     assert (run.argv, run.started_at, run.ended_at) == (["llama-server", "-c"], at(STARTED), None)
 
 
+async def test_the_next_supervisor_knows_whether_a_secret_has_changed(store):
+    await db(make_server)
+    await store.save(change("default", replace(OPENED, secrets="12ab34cd"), identity=IDENTITY))
+    assert (await store.remember("default")).secrets == "12ab34cd"
+
+
 async def test_loads_and_decisions_about_room_are_counted_and_told_as_metrics(store, async_client):
     await db(make_server)
     for loaded in (Loaded(room_ms=250, load_ms=1500), Loaded(load_ms=500), None):

@@ -7,7 +7,7 @@ from channels.layers import get_channel_layer
 from django.utils import timezone
 
 from supervisor_app.fleet.commands import tell_configured
-from supervisor_app.fleet.conf import launch_of
+from supervisor_app.fleet.conf import launch_of, secrets_of_launch
 from supervisor_app.fleet.events import PUSH_GROUP
 from supervisor_app.fleet.versions import configured, note_version
 from tests.integration.building import (
@@ -59,6 +59,30 @@ def test_the_banner_follows_a_change_until_it_is_ready(staff_client, chat):
     state.save()
     assert "Ready with version 3 since <time" in banner(staff_client, 3)
     assert "Ready with version 3 since <time" in staff_client.get(PATH).content.decode()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("field", ["api_key", "flags"])
+def test_the_banner_says_that_a_change_of_a_secret_alone_is_still_to_come(staff_client, chat, field):
+    if field == "flags":
+        chat.args = ["--api-key", "sk-one"]
+        chat.save()
+    now = timezone.now()
+    run = make_run(
+        chat, launch=launch_of(chat), secrets=secrets_of_launch(chat), started_at=now, ready_at=now
+    )
+    make_state(chat, "ready", started_at=now, ready_at=now)
+    before = configured(chat)
+    if field == "flags":
+        chat.args = ["--api-key", "sk-two"]
+    else:
+        chat.api_key = "sk-two"
+    chat.save()
+    note_version(chat, before, "somebody")
+    assert "Restarting with version 2…" in banner(staff_client, 2)
+    run.secrets = secrets_of_launch(chat)
+    run.save()
+    assert "Version 2 is in force." in banner(staff_client, 2)
 
 
 @pytest.mark.django_db

@@ -51,6 +51,15 @@ async def test_a_survivor_is_taken_over_without_a_restart():
         assert b.status.runs[0].ready_at == 2.0
 
 
+@pytest.mark.parametrize(("secrets", "is_replaced"), [("", False), ("now", False), ("before", True)])
+async def test_a_survivor_whose_key_was_changed_meanwhile_is_replaced(secrets, is_replaced):
+    config = replace(make_config(), secrets="now")
+    async with bench(config, remembered(secrets=secrets), prepare=survivor) as b:
+        await b.clock.advance(5)
+        assert b.status.status is Status.READY
+        assert len(b.processes.spawned) == is_replaced
+
+
 async def test_a_survivor_that_was_not_asked_to_run_any_more_is_stopped():
     config = make_config(desired_running=False, generation=2)
     async with bench(config, remembered(), prepare=survivor) as b:
