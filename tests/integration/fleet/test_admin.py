@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from supervisor_app.fleet.models import LlamaServer
 from tests.integration.admin_pages import RUNS, page_at
@@ -89,6 +91,22 @@ def test_servers_that_are_ready_are_not_interrupted_before_a_question(action, to
     answer = staff_client.post(LIST, data | {"post": "yes"}, follow=True)
     assert f"Asked 2 servers to {action}." in answer.content.decode()
     assert set(LlamaServer.objects.values_list("generation", flat=True)) == {2}
+
+
+@pytest.mark.parametrize("action", ["stop", "restart", "delete_selected"])
+def test_a_question_about_many_servers_costs_no_more_queries_than_about_two(action, staff_client):
+    def queries(chosen):
+        data = {"action": action, "_selected_action": [server.pk for server in chosen]}
+        with CaptureQueriesContext(connection) as asked:
+            staff_client.post(LIST, data)
+        return len(asked)
+
+    first = [make_ready_server("one"), make_server("two")]
+    queries(first)
+    few = queries(first)
+    more = [make_ready_server(f"ready-{number}") for number in range(4)]
+    more += [make_server(f"idle-{number}") for number in range(4)]
+    assert queries(first + more) == few
 
 
 def test_the_message_for_one_server_is_in_the_singular(staff_client):
