@@ -38,10 +38,10 @@ on("htmx:oobBeforeSwap", ({ detail }) => {
 htmx.defineExtension("rows", {
   /** Figures of the overview come also of servers whose rows are still on their way: they have no place yet. */
   transformResponse(text) {
-    if (!/^<\w+ id=.(flight|bar)-/.test(text)) return text;
+    if (!text.includes("data-of-row")) return text;
     const said = document.createElement("template");
     said.innerHTML = text;
-    for (const each of [...said.content.children]) if (!id(each.id)) each.remove();
+    for (const each of [...said.content.children]) if ("ofRow" in each.dataset && !id(each.id)) each.remove();
     return said.innerHTML;
   },
 });
