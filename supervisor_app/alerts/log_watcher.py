@@ -19,8 +19,6 @@ from supervisor_app.alerts.tally import Tally
 from supervisor_app.common.beside import Beside
 from supervisor_app.common.database import Rows, Unchanged
 from supervisor_app.common.guard import Guard
-from supervisor_app.common.outage import Outage
-from supervisor_app.common.words import MISTAKE
 from supervisor_app.fleet.logfiles import find_log, lives_of
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.logs.hidden import Hider
@@ -62,13 +60,13 @@ class LogWatcher:
         self._clock = clock
         self._logs: dict[int, Watched] = {}
         self._watches = Unchanged(lambda: list(_enabled()), rows=Rows(_enabled))
-        outage = Outage(
+        self._guard = Guard(
             log,
-            "⚠️ [ALERTS] Logs cannot be watched ({reason}). Lines are not told until that is over.",
-            "✅ [ALERTS] Logs are watched again",
+            "ALERTS",
+            "Logs cannot be watched ({reason}). Lines are not told until that is over.",
+            "Logs are watched again",
+            expected=(OSError,),
         )
-        mistakes = Outage(log, f"❌ [ALERTS] {MISTAKE}. Supervision goes on.", None, level=logging.ERROR)
-        self._guard = Guard(outage, mistakes, expected=(OSError,))
         self._beside = Beside("log-watch", self.look, LOOK_SECONDS, patience=LEAVE_SECONDS)
 
     async def run(self) -> None:

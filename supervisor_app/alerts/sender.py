@@ -21,7 +21,6 @@ from supervisor_app.alerts.models import Delivery, Incident
 from supervisor_app.common.beside import Beside
 from supervisor_app.common.database import Rows
 from supervisor_app.common.guard import Guard
-from supervisor_app.common.outage import Outage
 from supervisor_app.common.words import MISTAKE, span
 from supervisor_app.fleet.lease import expired_leases
 
@@ -67,18 +66,7 @@ class AlertSender:
         )
         """Most of the time nothing is open, nothing is to be sent and no host is lost."""
         self.chores_at = 0.0
-        outage = Outage(
-            log,
-            "⚠️ [ALERTS] The database failed ({reason}). Alerts wait until it is back.",
-            "✅ [ALERTS] The database answers again",
-        )
-        mistakes = Outage(
-            log,
-            f"❌ [ALERTS] {MISTAKE}. Supervision goes on.",
-            None,
-            level=logging.ERROR,
-        )
-        self._guard = Guard(outage, mistakes)
+        self._guard = Guard(log, "ALERTS", "The database failed ({reason}). Alerts wait until it is back.")
         self._beside = Beside(
             "alerts",
             self.look,

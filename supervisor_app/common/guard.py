@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from django.db import DatabaseError, InterfaceError, connection
 
+from supervisor_app.common.outage import Outage
+from supervisor_app.common.words import MISTAKE
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from supervisor_app.common.outage import Outage
 
 
 class Guard:
     """Calls work of one thread, with a database connection of its own, and never raises."""
 
     def __init__(
-        self, outage: Outage, mistakes: Outage, *, expected: tuple[type[Exception], ...] = ()
+        self,
+        log: logging.Logger,
+        part: str,
+        failure: str = "The database failed ({reason}). Supervision goes on.",
+        recovery: str = "The database answers again",
+        *,
+        expected: tuple[type[Exception], ...] = (),
     ) -> None:
-        """`outage` is told of errors of the database and of `expected` ones, `mistakes` of all others."""
-        self._outage = outage
-        self._mistakes = mistakes
+        """Take the part's name in the log, and the two sentences of `Outage`.
+
+        They tell of errors of the database and of `expected` ones; any other is a mistake of ours.
+        """
+        self._outage = Outage(log, f"⚠️ [{part}] {failure}", f"✅ [{part}] {recovery}")
+        mistake = f"❌ [{part}] {MISTAKE}. Supervision goes on."
+        self._mistakes = Outage(log, mistake, None, level=logging.ERROR)
         self._expected: tuple[type[Exception], ...] = (DatabaseError, InterfaceError, *expected)
 
     def call(self, work: Callable[[], object]) -> None:

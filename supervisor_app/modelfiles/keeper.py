@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 from supervisor_app.common.beside import LOW, Beside
 from supervisor_app.common.database import Rows, Unchanged
 from supervisor_app.common.guard import Guard
-from supervisor_app.common.outage import Outage
-from supervisor_app.common.words import MISTAKE
 from supervisor_app.modelfiles.downloads import Downloads
 from supervisor_app.modelfiles.places import places_of
 from supervisor_app.modelfiles.removal import carry_out, wished_of
@@ -35,18 +33,6 @@ BREATH_SECONDS = 0.05
 """Pause after a header, which is up to 50 ms of Python."""
 
 
-def guard_of(what: str) -> Guard:
-    """Return a guard that tells of failures under this name."""
-    outage = Outage(
-        log,
-        f"⚠️ [{what}] The database failed ({{reason}}). Supervision goes on.",
-        f"✅ [{what}] The database answers again",
-    )
-    return Guard(
-        outage, Outage(log, f"❌ [{what}] {MISTAKE}. Supervision goes on.", None, level=logging.ERROR)
-    )
-
-
 class ModelKeeper:
     """The models of a node, in two threads: a disk that hangs while it is listed stops no download."""
 
@@ -58,7 +44,7 @@ class ModelKeeper:
         self._clock = clock
         self._wished = Unchanged(lambda: list(wished_of(node)), rows=Rows(lambda: wished_of(node)))
         self._list_at = clock() + FIRST_LIST_SECONDS
-        lists, downloads = guard_of("MODELS"), guard_of("DOWNLOADS")
+        lists, downloads = Guard(log, "MODELS"), Guard(log, "DOWNLOADS")
         self._beside = Beside("models", partial(lists.call, self.look), WISH_SECONDS, nice=LOW)
         self._downloads = Downloads(node, overlay, finished=self.list_soon)
         self._following = Beside(
