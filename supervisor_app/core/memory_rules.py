@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from supervisor_app.core.settings import Kind, Section, Setting
+from supervisor_app.core.setting import Kind, Section, Setting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,7 +14,8 @@ from django.utils.html import format_html
 from supervisor_app.common import words
 from supervisor_app.common.admin import ReadOnly, question
 from supervisor_app.core.server_config import Wish
-from supervisor_app.core.settings import Section, settings_of
+from supervisor_app.core.setting import Section
+from supervisor_app.core.settings import settings_of
 from supervisor_app.core.status import Status
 from supervisor_app.fleet import account_admin  # noqa: F401  (its pages are the admin's, too)
 from supervisor_app.fleet.audit import note

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 
-from supervisor_app.core.settings import BY_FIELD, LARGEST, Kind, Setting
+from supervisor_app.core.setting import LARGEST, Kind, Setting
+from supervisor_app.core.settings import BY_FIELD
 
 if TYPE_CHECKING:
     from collections.abc import Callable

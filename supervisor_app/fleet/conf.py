@@ -19,7 +19,8 @@ from supervisor_app.common.redact import redact_argv, secrets_of
 from supervisor_app.core.command_line.fetching import names_repository
 from supervisor_app.core.context.rules import SLOT_FLAG, why_not
 from supervisor_app.core.server_config import ServerConfig
-from supervisor_app.core.settings import BY_KEY, SETTINGS, Section, Setting, settings_of
+from supervisor_app.core.setting import Section, Setting
+from supervisor_app.core.settings import BY_KEY, SETTINGS, settings_of
 from supervisor_app.core.spec import Claim, HealthPolicy, LaunchSpec, RestartPolicy
 from supervisor_app.fleet.engines import NamedEngine, UnknownEngineError, engine_of
 from supervisor_app.fleet.model_rules import ModelRules

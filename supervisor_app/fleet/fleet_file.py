@@ -11,7 +11,8 @@ from django.core.exceptions import ValidationError
 
 from supervisor_app.core.command_line.fetching import names_repository
 from supervisor_app.core.command_line.taken_apart import CommandLineError, TakenApart, take_apart
-from supervisor_app.core.settings import SETTINGS, Section
+from supervisor_app.core.setting import Section
+from supervisor_app.core.settings import SETTINGS
 from supervisor_app.fleet.conf import (
     USERS_KEY,
     ConfigError,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from supervisor_app.core.settings import Setting
+    from supervisor_app.core.setting import Setting
 
 PORTS = range(8200, 9000)
 TABLES = ("defaults", "servers", "engines", "memory", "models")

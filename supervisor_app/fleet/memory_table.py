@@ -11,12 +11,12 @@ from supervisor_app.core.memory_rules import (
     MEMORY_SETTINGS,
     MemoryRules,
 )
-from supervisor_app.core.settings import LARGEST, Kind
+from supervisor_app.core.setting import LARGEST, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from supervisor_app.core.settings import Setting
+    from supervisor_app.core.setting import Setting
 
 TABLE = "memory"
 BUDGET, GROUPS = "budget_mb", "groups"

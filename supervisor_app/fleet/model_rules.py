@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from supervisor_app.core.settings import Kind, Section, Setting
+from supervisor_app.core.setting import Kind, Section, Setting
 from supervisor_app.fleet.memory_table import bounds, fits
 
 if TYPE_CHECKING:

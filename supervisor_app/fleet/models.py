@@ -13,7 +13,8 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from supervisor_app.core.diagnosis.named_files import is_router
-from supervisor_app.core.settings import BY_FIELD, LARGEST, Kind
+from supervisor_app.core.setting import LARGEST, Kind
+from supervisor_app.core.settings import BY_FIELD
 from supervisor_app.core.spec import RestartPolicy
 from supervisor_app.core.status import Status
 from supervisor_app.fleet.audit_tables import AuditEntry

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 
 from supervisor_app.common.redact import HIDDEN, harmless, redact
-from supervisor_app.core.settings import BY_FIELD, Section, settings_of
+from supervisor_app.core.setting import Section
+from supervisor_app.core.settings import BY_FIELD, settings_of
 from supervisor_app.fleet.conf import ConfigError, Overlay, overlaid, without_file
 from supervisor_app.fleet.config_file import check_one_file
 from supervisor_app.fleet.config_source import kept_at, recalled

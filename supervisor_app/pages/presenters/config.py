@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext_lazy as _lazy
 
 from supervisor_app.core.command_line.plain import PLAIN
-from supervisor_app.core.settings import BY_FIELD, Section, settings_of
+from supervisor_app.core.setting import Section
+from supervisor_app.core.settings import BY_FIELD, settings_of
 from supervisor_app.fleet.file_servers import shown_value
 
 if TYPE_CHECKING:

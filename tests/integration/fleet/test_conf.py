@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor_app.core.settings import BY_KEY, LARGEST, SETTINGS, Section
+from supervisor_app.core.setting import LARGEST, Section
+from supervisor_app.core.settings import BY_KEY, SETTINGS
 from supervisor_app.fleet.conf import (
     BINARY_KEY,
     ENGINE_KEY,

@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from supervisor_app.core.settings import LARGEST
+from supervisor_app.core.setting import LARGEST
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.fleet.models import LlamaServer, LoginLink, Run, ServerState
 from supervisor_app.fleet.run_tables import json_of_failure

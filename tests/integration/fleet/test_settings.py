@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor_app.core.settings import BY_FIELD, LARGEST, SETTINGS, Kind, Section
+from supervisor_app.core.setting import LARGEST, Kind, Section
+from supervisor_app.core.settings import BY_FIELD, SETTINGS
 from supervisor_app.fleet.admin import LlamaServerAdmin
 from supervisor_app.fleet.conf import ENGINE_KEY, ConfigError
 from supervisor_app.fleet.config_file import parse_overlay

@@ -8,14 +8,8 @@ import pytest
 from django.db import models
 
 from supervisor_app.core.memory_rules import MEMORY_SETTINGS
-from supervisor_app.core.settings import (
-    BY_FIELD,
-    SETTINGS,
-    Kind,
-    Section,
-    Setting,
-    settings_of,
-)
+from supervisor_app.core.setting import Kind, Section, Setting
+from supervisor_app.core.settings import BY_FIELD, SETTINGS, settings_of
 from supervisor_app.core.spec import Claim, HealthPolicy, RestartPolicy
 from supervisor_app.fleet.columns import column
 from supervisor_app.fleet.models import LlamaServer
