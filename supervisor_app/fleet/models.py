@@ -1,31 +1,31 @@
-"""Tables of what should run (`LlamaServer`) and of what is (`ServerState`). One writer each."""
+"""Table of what should run. Those of what is, and of what was, lie beside; each has one writer."""
 
 from __future__ import annotations
 
 import secrets
-from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import F, Q
-from django.utils import timezone
 
 from supervisor_app.core.diagnosis.named_files import is_router
 from supervisor_app.core.setting import LARGEST, Kind
 from supervisor_app.core.settings import BY_FIELD
 from supervisor_app.core.spec import RestartPolicy
-from supervisor_app.core.status import Status
 from supervisor_app.fleet.audit_tables import AuditEntry
 from supervisor_app.fleet.columns import column
-from supervisor_app.fleet.holder import Holder
+from supervisor_app.fleet.footprint_tables import Footprint
+from supervisor_app.fleet.lease_tables import NodeLease, RestartTurn
 from supervisor_app.fleet.login_count_tables import LoginCount
+from supervisor_app.fleet.login_link_tables import LoginLink
 from supervisor_app.fleet.maintenance_tables import Maintenance
 from supervisor_app.fleet.run_tables import CrashMark, Run
 from supervisor_app.fleet.sample_tables import Pulse, Sample
 from supervisor_app.fleet.sign_on_tables import SignOnAccount
 from supervisor_app.fleet.span_tables import Span, SpanDay
+from supervisor_app.fleet.state_tables import ServerState
 from supervisor_app.fleet.status_tables import StatusServer
 from supervisor_app.fleet.validators import (
     validate_api_key,
@@ -41,19 +41,21 @@ __all__ = [
     "AuditEntry",
     "ConfigVersion",
     "CrashMark",
+    "Footprint",
     "LoginCount",
+    "LoginLink",
     "Maintenance",
+    "NodeLease",
     "Pulse",
+    "RestartTurn",
     "Run",
     "Sample",
+    "ServerState",
     "SignOnAccount",
     "Span",
     "SpanDay",
     "StatusServer",
 ]  # tables that are declared elsewhere: Django looks here for them
-
-SILENT_AFTER = timedelta(seconds=15)
-"""Three heartbeats: a supervisor that has not written for so long is taken for gone."""
 
 
 def this_node() -> str:
@@ -245,158 +247,8 @@ def default_of(field: str) -> Any:
     return meta.get_field(field).get_default()
 
 
-class ServerState(models.Model):
-    """The published snapshot of one server and its process' identity. Written by the supervisor only."""
-
-    server = models.OneToOneField(LlamaServer, models.CASCADE, related_name="state", primary_key=True)
-    version = models.PositiveBigIntegerField(default=0)
-    status = models.CharField(
-        max_length=10, choices=[(status.value, status.value) for status in Status], default=Status.INITIAL
-    )
-    detail = models.TextField(default="")
-    url = models.CharField(max_length=300, default="")
-    served = models.JSONField(default=list, help_text="The models it offers.")
-    last_error = models.TextField(null=True)  # noqa: DJ001  (null is the contract's word for "none")
-    failure = models.JSONField(null=True)
-    retries = models.PositiveIntegerField(default=0)
-    max_retries = models.PositiveIntegerField(default=RestartPolicy.max_retries)
-    started_at = models.DateTimeField(null=True)
-    ready_at = models.DateTimeField(null=True)
-    next_retry_at = models.DateTimeField(null=True)
-    progress = models.JSONField(null=True)
-    can_roll_back = models.BooleanField(default=False)
-    draining = models.BooleanField(
-        default=False, db_default=False, help_text="It takes no new requests, and makes room then."
-    )
-    unloaded = models.BooleanField(
-        default=False,
-        db_default=False,
-        help_text="It is to run, and waits without a process until it is asked.",
-    )
-    warnings = models.JSONField(default=list)
-    adopted = models.BooleanField(default=False)
-    pid = models.PositiveBigIntegerField(null=True)
-    process_start = models.BigIntegerField(null=True)
-    boot_id = models.CharField(max_length=100, default="")
-    endpoint = models.JSONField(null=True, help_text="Where the process was proved to listen.")
-    replacement = models.JSONField(null=True, help_text="Its restart without a gap.")
-    port = models.PositiveIntegerField(
-        null=True, help_text="Of the newest process that took another's place; null: the configured one."
-    )
-    generation = models.PositiveBigIntegerField(default=0)
-    # Beside the runs, of which the oldest are deleted: a counter must never fall.
-    starts = models.PositiveBigIntegerField(default=0, help_text="Processes started so far.")
-    failures = models.JSONField(default=dict, help_text="Lives that ended in a failure so far, by its kind.")
-    contexts = models.JSONField(
-        default=dict, db_default={}, help_text="Conversations kept over a planned end so far, by outcome."
-    )
-    loads = models.JSONField(
-        default=dict,
-        db_default={},
-        help_text="Loads so far, their milliseconds, and how often it made room or was refused.",
-    )
-    seen_at = models.DateTimeField(default=timezone.now)
-    footprint = models.ForeignKey(
-        "Footprint", models.SET_NULL, null=True, related_name="+", help_text="What it needs of memory."
-    )
-
-    class Meta:
-        constraints = [
-            models.CheckConstraint(
-                condition=Q(status__in=[status.value for status in Status]), name="serverstate_status_known"
-            ),
-            models.CheckConstraint(
-                condition=~Q(status=Status.READY) | Q(started_at__isnull=False),
-                name="serverstate_ready_has_a_process",
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.server}: {self.status}"
-
-
 def ports_of(node: str) -> set[int]:
     """Return the ports that servers of a node have, or their processes."""
     servers = LlamaServer.objects.on_node(node)
     ports = servers.values_list("port", "state__port")
     return {port for pair in ports for port in pair if port is not None}
-
-
-class Footprint(models.Model):
-    """Memory that a launch needs. Written by the supervisor of its node only; see `fleet.footprint_record`.
-
-    Bytes by device, as `core.devices.Device.id` names it.
-    """
-
-    node = models.CharField(max_length=100)
-    identity = models.CharField(
-        max_length=64, help_text="Digest of the model's files and the flags that matter."
-    )
-    build = models.CharField(max_length=100, help_text="Of the engine.")
-    model = models.CharField(max_length=300, help_text="Name of the model's first file.")
-    flags = models.TextField(help_text="Flags that matter for memory.")
-    estimated = models.JSONField(default=dict)
-    told = models.JSONField(default=dict, help_text="By the engine.")
-    measured = models.JSONField(default=dict, help_text="The peak of all its runs.")
-    runs = models.PositiveIntegerField(default=0)
-    run = models.CharField(max_length=300, default="", help_text="The last run that was measured.")
-    measured_at = models.DateTimeField(null=True)
-    raised = models.JSONField(default=dict, help_text="Least after a run died for want of memory.")
-    died_at = models.DateTimeField(null=True)
-    used_at = models.DateTimeField(default=timezone.now)
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["node", "identity", "build"], name="footprint_once_per_launch")
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.model} {self.flags} ({self.build})"
-
-
-class NodeLease(models.Model):
-    """The supervisor of a node. Written by that supervisor, by compare and swap."""
-
-    node = models.CharField(max_length=100, unique=True)
-    holder = models.CharField(max_length=400)
-    token = models.CharField(max_length=32)
-    renewed_at = models.DateTimeField(help_text="By the database's clock: those of hosts differ.")
-    devices = models.JSONField(null=True, help_text="Its memory and GPUs, as they were seen last.")
-
-    def __str__(self) -> str:
-        return f"{self.node}: {self.by}"
-
-    @property
-    def by(self) -> Holder:
-        return Holder.parse(self.holder)
-
-
-class RestartTurn(models.Model):
-    """The turn of one server to be down for a restart, among all that answer to an alias.
-
-    Good while a supervisor holds the server's node. Written by that supervisor.
-    """
-
-    alias = models.TextField(unique=True)
-    holder = models.ForeignKey(LlamaServer, models.CASCADE, related_name="turns")
-    since = models.DateTimeField(help_text="By the database's clock.")
-
-    def __str__(self) -> str:
-        return f"{self.alias}: {self.holder}"
-
-
-class LoginLink(models.Model):
-    """A link that lets a user in without a password: one that an admin has made for a user, or the first one.
-
-    The first one, of nobody, is printed on the console while nobody can log in.
-
-    Only the hash is kept; `used_at` is claimed by a filtered update, so a link works once.
-    """
-
-    token_hash = models.CharField(max_length=64, unique=True)
-    created_at = models.DateTimeField(default=timezone.now)
-    used_at = models.DateTimeField(null=True)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.CASCADE, related_name="+")
-
-    def __str__(self) -> str:
-        return f"made {self.created_at:%Y-%m-%d %H:%M}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
@@ -9,10 +10,13 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from supervisor_app.fleet.lease import expired_leases, is_supervised, live_leases
-from supervisor_app.fleet.models import SILENT_AFTER, LlamaServer, ServerState
+from supervisor_app.fleet.models import LlamaServer, ServerState
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+SILENT_AFTER = timedelta(seconds=15)
+"""Three heartbeats: a supervisor that has not written for so long is taken for gone."""
 
 
 def with_silence(servers: QuerySet[LlamaServer]) -> QuerySet[LlamaServer]:
