@@ -9,9 +9,8 @@ from django.utils import timezone
 
 from supervisor_app.common.until import until
 from supervisor_app.common.words import iso
-from supervisor_app.fleet.commands import server_named
 from supervisor_app.fleet.maintenance import begin, finish, plans
-from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.roles.named_servers import the_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +36,7 @@ def maintenance_command(
         return
     if switch not in ("on", "off"):
         raise CommandError(USAGE, returncode=BAD_USAGE)
-    server = None if name is None else _named(name)
+    server = None if name is None else the_server(name)
     what = server.name if server else "all servers"
     if switch == "off":
         write(f"{what}: {'maintenance ended' if finish(server) else 'was in no maintenance of its own'}")
@@ -55,11 +54,3 @@ def _list(write: Callable[[str], object]) -> None:
         end = iso(plan.until, "seconds") or "somebody ends it"
         note = f": {plan.note}" if plan.note else ""
         write(f"{plan.server or 'all servers'}: until {end}, by {plan.by or 'the console'}{note}")
-
-
-def _named(name: str) -> LlamaServer:
-    server = server_named(name).first()
-    if server is None:
-        known = ", ".join(LlamaServer.objects.values_list("name", flat=True)) or "none yet"
-        raise CommandError(f"There is no server {name!r}. Servers: {known}.", returncode=BAD_USAGE)
-    return server

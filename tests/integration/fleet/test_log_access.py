@@ -12,7 +12,7 @@ from django.test import Client
 from supervisor_app.core.machine.identity import identity_of
 from supervisor_app.core.machine.open_log import MOVED, REMOVED
 from supervisor_app.fleet.models import LlamaServer
-from supervisor_app.roles.management.commands import llama as llama_command
+from supervisor_app.roles import log_command
 from tests.integration.building import make_server, make_state
 
 pytestmark = pytest.mark.django_db
@@ -122,7 +122,7 @@ def test_the_command_follows_until_it_is_interrupted(log, monkeypatch):
         elif len(looks) > 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(llama_command.time, "sleep", look)
+    monkeypatch.setattr(log_command.time, "sleep", look)
     assert llama("logs", "-f", "-n", "1") == ["the key is [redacted]", "something new"]
 
 
@@ -193,7 +193,7 @@ def test_a_log_that_goes_while_it_is_followed_is_followed_on(log, writer, monkey
             raise KeyboardInterrupt
         steps.pop(0)()
 
-    monkeypatch.setattr(llama_command.time, "sleep", look)
+    monkeypatch.setattr(log_command.time, "sleep", look)
     said = ["the key is [redacted]", "half a line", "without a name", "still there"]
     assert llama("logs", "-f", "-n", "1") == said
     assert capsys.readouterr().err.count(REMOVED) == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +12,8 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from supervisor_app.common import words
 from supervisor_app.common.redact import harmless
 from supervisor_app.core.server_config import Wish
-from supervisor_app.core.status import Status
 from supervisor_app.fleet.commands import (
     NothingToRollBackError,
     NotSeamlessError,
@@ -29,38 +26,38 @@ from supervisor_app.fleet.commands import (
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.devices import survey_this_node
 from supervisor_app.fleet.lease import is_supervised
-from supervisor_app.fleet.logfiles import FoundLog, find_log
-from supervisor_app.fleet.models import LlamaServer, Run
+from supervisor_app.fleet.models import Run
 from supervisor_app.fleet.need_report import report_file, report_server
 from supervisor_app.fleet.planned import planned_views
 from supervisor_app.fleet.report_facts import newest_crash, report_of
-from supervisor_app.gateway.llama.operations import Family
 from supervisor_app.roles.checks import OURS
 from supervisor_app.roles.config_diff import diff_config
 from supervisor_app.roles.config_import import import_config
 from supervisor_app.roles.config_report import check_config, show_config
 from supervisor_app.roles.key_command import key_command
+from supervisor_app.roles.llama_arguments import add_arguments
+from supervisor_app.roles.log_command import LogCommand
 from supervisor_app.roles.maintenance_command import maintenance_command
 from supervisor_app.roles.memory_report import (
     devices_table,
     footprint_json,
     footprint_table,
 )
+from supervisor_app.roles.named_servers import NO_SUCH_SERVER, known_names, servers_named, the_server
 from supervisor_app.roles.pulling import models_json, models_table, pull
+from supervisor_app.roles.status_report import all_are_ready, status_json, status_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from supervisor_app.fleet.models import LlamaServer
     from supervisor_app.fleet.need_report import NeedReport
-    from supervisor_app.fleet.snapshots import ServerView
 
-DOWN, NO_SUCH_SERVER = 1, 2
-DIFFERS = 1
+DOWN, DIFFERS, BAD_USAGE = 1, 1, 2
 BEGIN_SECONDS = 10.0
 """Time for a supervisor to begin a restart without a gap, or to refuse it."""
-FOLLOW_SECONDS = 0.25
-FOLLOW_BYTES = 4 * 1024 * 1024
-"""Shown at most of what came between two looks; of a flood that is its end."""
+LOOK_SECONDS = 0.25
+"""Pause between two looks whether it has begun."""
 
 
 class Command(BaseCommand):
@@ -68,81 +65,7 @@ class Command(BaseCommand):
     help = "Start, stop or restart a llama-server, or show how it is."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        others = [
-            "status",
-            "logs",
-            "rollback",
-            "maintenance",
-            "key",
-            "config",
-            "import",
-            "devices",
-            "footprint",
-            "models",
-            "pull",
-            "report",
-        ]
-        words = [*(wish.value for wish in Wish), *others]
-        parser.add_argument("command", choices=words)
-        parser.add_argument(
-            "name",
-            nargs="?",
-            help="a server (default: all); of key: add, list, rotate or revoke; of config: check, diff or "
-            "show; of import: a file, - or a command line; of footprint: also a GGUF file; of pull: "
-            "OWNER/REPOSITORY[:QUANTIZATION]",
-        )
-        parser.add_argument(
-            "key_name",
-            nargs="?",
-            metavar="which",
-            help="of key add, rotate and revoke: a key; of maintenance: on or off; "
-            "of config show: a server; of config diff: a file; "
-            "of report: a run (default: the newest that died)",
-        )
-        parser.add_argument("--endpoints", help=f"of key add: only these, of {','.join(Family)}")
-        parser.add_argument(
-            "--may-read", action="store_true", help="of key add: also /slots, /props, /metrics"
-        )
-        parser.add_argument(
-            "--may-change",
-            action="store_true",
-            help="of key add: also /tools, /lora-adapters, /models/load, …",
-        )
-        parser.add_argument(
-            "--until",
-            help="of maintenance and of key rotate: its end, that of the old "
-            "secret: now, 2h, 7d, 14:00, a date (default: until off; 1d)",
-        )
-        parser.add_argument("--note", default="", help="of maintenance: why")
-        parser.add_argument(
-            "--all", action="store_true", dest="of_all", help="of maintenance: of all servers"
-        )
-        parser.add_argument(
-            "--json",
-            action="store_true",
-            dest="as_json",
-            help="the LlamaStatus of each, as the API has it",
-        )
-
-        parser.add_argument(
-            "--seamless",
-            action="store_true",
-            help="of restart: a new process starts beside the old one and takes over once it is ready",
-        )
-        parser.add_argument(
-            "--now",
-            action="store_true",
-            dest="at_once",
-            help="of stop and restart: without waiting for requests in flight",
-        )
-        parser.add_argument(
-            "--flags", default="", help="of footprint: more flags of llama-server: --flags='-c 8192 -ngl 20'"
-        )
-        parser.add_argument(
-            "--mmproj", action="store_true", help="of pull: with the projector of pictures, if there is one"
-        )
-        parser.add_argument("-n", "--lines", type=int, default=50, help="of logs (default: 50)")
-        parser.add_argument("-f", "--follow", action="store_true", help="of logs: go on until Ctrl+C")
+        add_arguments(parser)
 
     def handle(
         self,
@@ -166,13 +89,15 @@ class Command(BaseCommand):
         **options: Any,
     ) -> None:
         if at_once and (seamless or command not in (Wish.STOP, Wish.RESTART)):
-            raise CommandError("--now is of stop and of an ordinary restart.", returncode=2)
+            raise CommandError("--now is of stop and of an ordinary restart.", returncode=BAD_USAGE)
         if seamless and command != Wish.RESTART:
-            raise CommandError(f"--seamless is of restart, not of {command}.", returncode=2)
+            raise CommandError(f"--seamless is of restart, not of {command}.", returncode=BAD_USAGE)
         if endpoints is not None and command != "key":
-            raise CommandError(f"--endpoints is of key add, not of {command}.", returncode=2)
+            raise CommandError(f"--endpoints is of key add, not of {command}.", returncode=BAD_USAGE)
         if key_name is not None and command not in ("key", "config", "report", "maintenance"):
-            raise CommandError(f"{command} takes one name: {key_name!r} is one too many.", returncode=2)
+            raise CommandError(
+                f"{command} takes one name: {key_name!r} is one too many.", returncode=BAD_USAGE
+            )
         plain = {
             "devices": partial(self._show_devices, as_json),
             "models": partial(self._show_models, as_json),
@@ -203,7 +128,8 @@ class Command(BaseCommand):
             elif command == "config":
                 self._config(name, key_name)
             elif command == "logs":
-                self._show_log(name, lines, follow)
+                log = LogCommand(the_server(name), write=self.stdout.write, remark=self.stderr.write)
+                log.show(lines, follow=follow)
             elif command in plain:
                 plain[command]()
             elif command == "pull":
@@ -228,40 +154,38 @@ class Command(BaseCommand):
                 if lines:
                     raise SystemExit(DIFFERS)
             case "show", _:
-                servers = LlamaServer.objects.all() if name is None else server_named(name)
-                if not servers.exists():
-                    self._no_such_server(name)
-                for line in show_config(servers):
+                for line in show_config(servers_named(name)):
                     self.stdout.write(line)
             case _:
                 usage = "Use: llama config check, llama config diff [FILE], or llama config show [NAME]."
-                raise CommandError(usage, returncode=2)
+                raise CommandError(usage, returncode=BAD_USAGE)
 
     def _import(self, source: str | None) -> None:
         """The text alone goes to the standard output, so that it can be redirected into the file."""
         if source is None:
-            raise CommandError('Of what? Name a file, or write "llama-server …" in quotes.', returncode=2)
+            raise CommandError(
+                'Of what? Name a file, or write "llama-server …" in quotes.', returncode=BAD_USAGE
+            )
         self.stdout.write(import_config(source), ending="")
 
     def _do(self, command: str, name: str | None, as_json: bool, *, seamless: bool, at_once: bool) -> None:
-        servers = LlamaServer.objects.all() if name is None else server_named(name)
-        if not servers.exists():
-            self._no_such_server(name)
+        servers = servers_named(name)
         if seamless:
             self._restart_seamlessly(servers)
         elif command != "status":
             ask(Wish(command), servers, at_once=at_once)
         views = planned_views(*([] if name is None else [name]))
         if as_json:
-            self._print_json(views)
+            self.stdout.write(status_json(views))
         elif command == "status":
-            self._print(views)
+            for line in status_lines(views):
+                self.stdout.write(line)
         else:
             for view in views:
                 self.stdout.write(f"{view.status.name}: asked to {command}")
         for node in sorted(set(servers.values_list("node", flat=True))):
             self._warn_if_alone(node, command)
-        if command == "status" and not all(_is_ready(view) for view in views):
+        if command == "status" and not all_are_ready(views):
             raise SystemExit(DOWN)
 
     def _restart_seamlessly(self, servers: Iterable[LlamaServer]) -> None:
@@ -273,22 +197,12 @@ class Command(BaseCommand):
         deadline = time.monotonic() + BEGIN_SECONDS
         for name, generation in asked.items():
             while (why := seamless_answer(name, generation)) is None and time.monotonic() < deadline:
-                time.sleep(FOLLOW_SECONDS)
+                time.sleep(LOOK_SECONDS)
             if why:
                 raise CommandError(f"{name}: {why}")
 
-    def _the_server(self, name: str | None) -> LlamaServer:
-        """The one with this name, or the only one."""
-        servers = LlamaServer.objects.all() if name is None else server_named(name)
-        if not servers.exists():
-            self._no_such_server(name)
-        if len(servers) > 1:
-            known = ", ".join(server.name for server in servers)
-            raise CommandError(f"Which one? Name it: {known}.", returncode=NO_SUCH_SERVER)
-        return servers[0]
-
     def _roll_back(self, name: str | None) -> None:
-        server = self._the_server(name)
+        server = the_server(name)
         try:
             changed = roll_back(server, last_good(), "manage.py llama")
         except NothingToRollBackError as error:
@@ -328,14 +242,14 @@ class Command(BaseCommand):
         if servers.exists():
             return report_server(servers[0], devices, flags)
         if not Path(name).exists():
-            known = ", ".join(LlamaServer.objects.values_list("name", flat=True)) or "none yet"
             raise CommandError(
-                f"There is no server and no file {name!r}. Servers: {known}.", returncode=NO_SUCH_SERVER
+                f"There is no server and no file {name!r}. Servers: {known_names()}.",
+                returncode=NO_SUCH_SERVER,
             )
         return report_file(name, devices, flags)
 
     def _report_of(self, name: str | None, number: str | None) -> str:
-        server = self._the_server(name)
+        server = the_server(name)
         if number is None:
             run = newest_crash(server)
             missing = (
@@ -349,68 +263,8 @@ class Command(BaseCommand):
             raise CommandError(missing)
         return report_of(run)
 
-    def _show_log(self, name: str | None, lines: int, follow: bool) -> None:
-        server = self._the_server(name)
-        found = find_log(server)
-        if not found.exists:
-            where = f"{server.name} runs on node {server.node}, or was never started."
-            raise CommandError(f"{found.log.path} does not exist: {found.note or where}")
-        self._note(found)
-        with suppress(KeyboardInterrupt, BrokenPipeError):
-            position = found.log.size()
-            self._show_lines(found.log.tail(lines))
-            while follow:
-                time.sleep(FOLLOW_SECONDS)
-                found, position = self._show_news(server, found, position)
-
-    def _show_news(self, server: LlamaServer, found: FoundLog, position: int) -> tuple[FoundLog, int]:
-        """Print what was written since, wherever the log is by now."""
-        with suppress(OSError):
-            new, position = found.log.follow(position, FOLLOW_BYTES)
-            self._show_lines(new)
-        now = find_log(server)
-        if now == found:
-            return found, position
-        if now.note != found.note:
-            self._note(now)
-        return now, position if now.inode == found.inode else 0
-
-    def _show_lines(self, lines: list[str]) -> None:
-        for line in lines:
-            self.stdout.write(harmless(line))
-
-    def _note(self, found: FoundLog) -> None:
-        if found.note:
-            self.stderr.write(f"⚠️ {found.note}")
-
-    def _no_such_server(self, name: str | None) -> None:
-        known = ", ".join(LlamaServer.objects.values_list("name", flat=True)) or "none yet"
-        if name is None:
-            raise CommandError(
-                "No server is configured. Run manage.py runsupervisor.", returncode=NO_SUCH_SERVER
-            )
-        raise CommandError(f"There is no server {name!r}. Servers: {known}.", returncode=NO_SUCH_SERVER)
-
-    def _print_json(self, views: list[ServerView]) -> None:
-        now = time.time()
-        self.stdout.write(json.dumps([view.as_json(now) for view in views], indent=2))
-
-    def _print(self, views: list[ServerView]) -> None:
-        for view in views:
-            status = view.status
-            up = f", up {words.duration(status.uptime(time.time()))}" if status.started_at else ""
-            seen = f"{status.status}{up}" if view.is_known else "unknown"
-            planned = " In maintenance." if view.is_planned else ""
-            self.stdout.write(harmless(f"{status.name}: {seen}. {view.detail}{planned}"))
-            if status.failure is not None and status.status is not Status.READY:
-                self.stdout.write(f"  {status.failure.hint}")
-
     def _warn_if_alone(self, node: str, command: str) -> None:
         if is_supervised(node):
             return
         acts = "" if command == "status" else " Nothing happens until then."
         self.stderr.write(f"No supervisor runs on node {node}: start manage.py runsupervisor there.{acts}")
-
-
-def _is_ready(view: ServerView) -> bool:
-    return view.is_known and view.status.status is Status.READY
