@@ -12,12 +12,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from supervisor_app.common.redact import redact_argv
-from supervisor_app.common.words import counted, noun
 from supervisor_app.core import lifecycle
-from supervisor_app.core.context.rules import RESTORE_SECONDS, VERIFY_SECONDS, Use, judge
-from supervisor_app.core.context.saved import Kept
-from supervisor_app.core.diagnosis.evidence import Trail
+from supervisor_app.core.conversations import Conversations
 from supervisor_app.core.diagnosis.fallback import gpu_warnings
+from supervisor_app.core.load_follower import LoadFollower
+from supervisor_app.core.measured import Measured
 from supervisor_app.core.ports import ProbeError, Process, SignalDeniedError
 from supervisor_app.core.post_mortem import PostMortem, insist
 from supervisor_app.core.shortage import CANNOT, why_not
@@ -25,41 +24,20 @@ from supervisor_app.core.sightings import Endpoint, Health
 from supervisor_app.core.tasks import Tasks
 from supervisor_app.core.vitals import Vitals
 from supervisor_app.core.watch.activity import WorkMeter
-from supervisor_app.core.watch.loading import LEAST_BYTES, LoadWatch
-from supervisor_app.core.watch.peak import Peak
-from supervisor_app.core.watch.watchdog import NO_CPU, Activity
+from supervisor_app.core.watch.watchdog import NO_CPU
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
 
-    from supervisor_app.core.sightings import MemorySample
     from supervisor_app.core.spec import HealthPolicy, LaunchSpec
-    from supervisor_app.core.status import Failure, Model, Progress
+    from supervisor_app.core.status import Model, Progress
     from supervisor_app.core.surroundings import Surroundings
+    from supervisor_app.core.watch.loading import LoadWatch
 
 STARTUP_LINES = 2000
 """Lines read once the server is ready, to find what it complained about while it loaded."""
-LOAD_LOOKS = (0.1, 0.5)
-"""Seconds between two looks at the memory of a process that loads: the first `QUICK_LOOKS`, and later."""
-QUICK_LOOKS = 20
-FETCH_SECONDS = 1.0
 REST_SECONDS = 0.3
 """Rest before the post-mortem of a server that has made room: the next one starts meanwhile."""
-PAGES_SECONDS = 0.5
-"""Time from ready to the look at all that is mapped: the request that waited for it needs all cores."""
-JUDGE_SECONDS = 2.0
-"""Pause between two looks at the first answers; gateways write their records every other second."""
-
-
-def serving(activity: Activity) -> str:
-    """Say what the server was doing, for its crash card."""
-    if not activity.answered:
-        return "It did not say what it was doing."
-    if not activity.busy:
-        return "It was idle."
-    slots = counted(activity.slots, "slot")
-    verb = noun(activity.working, "was", "were")
-    return f"{activity.working} of {slots} {verb} working on a request."
 
 
 class WatchedProcess:
@@ -82,8 +60,6 @@ class WatchedProcess:
         self.attempt = attempt
         self.argv = argv
         """Command line of the process; empty when it is not known."""
-        self.since = around.clock.monotonic()
-        self.progress: Progress | None = None
         self.moved = False
         """Content of an answer has passed a gateway since the last look."""
         self.vitals: Vitals | None = None
@@ -93,15 +69,15 @@ class WatchedProcess:
         self._spec = spec
         self._adopted = adopted
         self._taken_over = taken_over
-        self._load = load
         self._context_refusal = context_refusal
         self._meter = WorkMeter()
         self._silence: tuple[float, float] | None = None
         """Time of the last check if that was silent, and the seconds of CPU used by then."""
-        self._trail = Trail()
-        self._peak = Peak()
-        self._teaches = not adopted and redact_argv(argv) == redact_argv(spec.argv)
-        """The process runs its spec. Nobody knows the flags of one that was adopted."""
+        # Nobody knows the flags of a process that was adopted.
+        runs_its_spec = not adopted and redact_argv(argv) == redact_argv(spec.argv)
+        self._measured = Measured(process, around, teaches=runs_its_spec)
+        self._conversations = Conversations(process, around, attempt=attempt, taken_over=taken_over)
+        self._load = LoadFollower(process, around, attempt=attempt, load=load)
         self._healthy: tuple[int, int] | None = None
         """Positions in the log at which the last two good health checks began, the older first."""
         self._unasked = asyncio.Event()
@@ -109,15 +85,25 @@ class WatchedProcess:
         self._unasked.set()
         self._tasks = Tasks(around.name, around.on_bug)
         self._tasks.start(self._await_exit(), "exit")
-        self._tasks.start(self._follow_load(), "load")
-        self._tasks.start(self._follow_memory(), "memory")
+        self._tasks.start(self._load.follow_load(spec), "load")
+        self._tasks.start(self._measured.follow_load(), "memory")
         if spec.fetches:
-            self._tasks.start(self._follow_download(), "download")
+            self._tasks.start(self._load.follow_download(), "download")
 
     @property
     def started_at(self) -> float:
         """Unix seconds."""
         return self._process.started_at
+
+    @property
+    def since(self) -> float:
+        """Moment of its spawn or adoption, in monotonic seconds."""
+        return self._load.since
+
+    @property
+    def progress(self) -> Progress | None:
+        """Progress of its load, until it is ready; None while nothing is known of it."""
+        return self._load.progress
 
     @property
     def endpoint(self) -> Endpoint | None:
@@ -126,7 +112,7 @@ class WatchedProcess:
 
     def surveyed(self, used: Mapping[str, int]) -> None:
         """Note the bytes that it was seen to use of each GPU."""
-        self._peak.surveyed(used)
+        self._measured.surveyed(used)
         self.vitals = replace(self.vitals or Vitals(), gpus=used)
 
     def close(self) -> None:
@@ -141,7 +127,7 @@ class WatchedProcess:
             case lifecycle.Terminate() | lifecycle.Kill():
                 self._signal(effect)
             case lifecycle.SaveContext():
-                self._start(effect, self._save_context(effect.seconds), "context")
+                self._start(effect, self._conversations.save(self._spec, effect.seconds), "context")
             case lifecycle.CheckHealth():
                 self._start(effect, self._check_health(timeout), "health")
             case lifecycle.CheckActivity():
@@ -215,15 +201,13 @@ class WatchedProcess:
             timeout=timeout,
             now=now,
         )
-        self._note(sample)
+        self._measured.looked(sample, activity)
         self.vitals = (self.vitals or Vitals()).after(activity, sample, self._around.clock.time())
-        self._trail.serving = serving(activity)
         trouble = await self._process.log_trouble()
         memory = sample.used if sample else 0
         seen = replace(activity, memory=memory, moved=self.moved, log_trouble=trouble)
         self.moved = False
-        self._peak.worked = self._peak.worked or not seen.quiet
-        self._teach()
+        self._measured.worked(self._spec, seen)
         self._around.report(lifecycle.ActivitySeen(self.attempt, seen))
 
     async def requests(self, timeout: float) -> int:  # noqa: ASYNC109
@@ -247,26 +231,6 @@ class WatchedProcess:
         count = 1 if self.endpoint is None else await self.requests(timeout)
         self._around.report(lifecycle.RequestsSeen(self.attempt, count))
 
-    async def _look_at_memory(self) -> MemorySample | None:
-        sample = await self._process.sample()
-        self._note(sample)
-        return sample
-
-    def _note(self, sample: MemorySample | None) -> None:
-        self._trail.add(sample)
-        self._peak.sampled(sample)
-
-    def _teach(self, failure: Failure | None = None, *, ended: bool = False) -> None:
-        """Hand on what the process has shown of the memory that it needs, if there is news."""
-        if not self._teaches:
-            return
-        name, run = self._around.name, self._process.identity
-        short_of = self._peak.short_of(failure.kind) if failure is not None else None
-        if short_of is not None:
-            self._around.footprints.learned(name, self._spec, short_of, out_of_memory=True, run=run)
-        elif (news := self._peak.lesson(self._around.clock.monotonic(), ended=ended)) is not None:
-            self._around.footprints.learned(name, self._spec, news, run=run)
-
     async def _send_canary(self, timeout: float) -> None:  # noqa: ASYNC109
         asked_at = self._around.clock.monotonic()
         canary = await self._around.probe.canary(self._spec, timeout)
@@ -277,28 +241,19 @@ class WatchedProcess:
         self._healthy = (position, position)
         spec, warnings = await self._as_it_runs(timeout)
         lines, (models, unread), sample = await asyncio.gather(
-            self._process.last_lines(STARTUP_LINES), self._offered(spec, timeout), self._look_at_memory()
+            self._process.last_lines(STARTUP_LINES), self._offered(spec, timeout), self._measured.look()
         )
-        if self._teaches:
-            # The last supervisor has heard all that a process which is taken over has told.
-            name, heard = self._around.name, () if self._taken_over else lines
-            self._around.footprints.told(name, self._spec, heard, self._process.identity)
+        # The last supervisor has heard all that a process which is taken over has told.
+        self._measured.told(self._spec, () if self._taken_over else lines)
         unseen = self.endpoint.unseen if self.endpoint is not None else ""
         said = (*gpu_warnings(lines, self._spec.args), unseen, *warnings, unread, self._context_refusal)
-        context = await self._restore_context()
+        context = await self._conversations.restore(self._spec)
         memory = sample.used if sample else 0
         seen = lifecycle.ModelsRead(self.attempt, models, tuple(filter(None, said)), memory, context)
         self._around.report(seen)
         if context is not None and context.tokens:
-            self._tasks.start(self._judge_context(context), "judge context")
-        self._tasks.start(self._look_at_pages(), "pages")
-
-    async def _look_at_pages(self) -> None:
-        clock = self._around.clock
-        await clock.sleep_until(clock.monotonic() + PAGES_SECONDS)
-        with suppress(*CANNOT):
-            sample, mapped = await self._process.sample(), await self._process.mapped_bytes()
-            self._peak.became_ready(clock.monotonic(), mapped, sample)
+            self._tasks.start(self._conversations.judge(context), "judge context")
+        self._tasks.start(self._measured.look_at_pages(), "pages")
 
     async def _offered(self, spec: LaunchSpec, timeout: float) -> tuple[tuple[Model, ...], str]:  # noqa: ASYNC109
         """Ask for its models; where there are none, also say why, as a sentence."""
@@ -307,34 +262,6 @@ class WatchedProcess:
         except ProbeError as error:
             return (), f"Its models could not be read: {error}."
         return models, "" if models else "Its list of models is empty."
-
-    async def _restore_context(self) -> Kept | None:
-        """Restore the conversations before anybody may ask; None: none are kept, or it runs with its own.
-
-        Not once it is ready: a request would have taken a slot by then, and compute what was saved.
-        """
-        if self._taken_over or not self._spec.slot_dir or not self._around.keeps_context():
-            return None
-        return await self._around.contexts.restore(self._around.name, self._spec, RESTORE_SECONDS)
-
-    async def _save_context(self, seconds: float) -> None:
-        kept = Kept()
-        if self._spec.slot_dir:
-            name, since = self._around.name, self._process.started_at
-            kept = await self._around.contexts.save(name, self._spec, since, seconds)
-        self._around.report(lifecycle.ContextSaved(self.attempt, kept))
-
-    async def _judge_context(self, context: Kept) -> None:
-        """Wait for the first answers, which tell whether the restored conversations were of use."""
-        clock, since = self._around.clock, self._around.clock.time()
-        end = clock.monotonic() + VERIFY_SECONDS
-        while clock.monotonic() < end:
-            await clock.sleep_until(clock.monotonic() + JUDGE_SECONDS)
-            cached = await self._around.contexts.answers(self._around.name, since, len(context.tokens))
-            use, tokens = judge(context.tokens, cached)
-            if use is not Use.OPEN:
-                self._around.report(lifecycle.ContextJudged(self.attempt, tokens, len(cached)))
-                return
 
     async def _as_it_runs(self, timeout: float) -> tuple[LaunchSpec, tuple[str, ...]]:  # noqa: ASYNC109
         """Return the spec as the process runs: one that was found may run another model."""
@@ -356,7 +283,7 @@ class WatchedProcess:
             models = await self._around.probe.models(self._spec, timeout)
         self._around.report(lifecycle.ModelsReadAgain(self.attempt, models))
 
-    # Tasks that live as long as the process, or until it is ready
+    # Its end
 
     async def _await_exit(self) -> None:
         if self._taken_over:  # what it wrote before is not of our time
@@ -374,50 +301,12 @@ class WatchedProcess:
             process=self._process,
             around=self._around,
             spec=self._spec,
-            trail=self._trail,
+            trail=self._measured.trail,
             adopted=self._adopted,
             taken_over=self._taken_over,
             healthy=self._healthy,
             at=at,
         )
         failure, report = await post_mortem.examine(ended)
-        self._teach(failure, ended=True)
+        self._measured.ended(self._spec, failure)
         self._around.report(lifecycle.Exited(self.attempt, ended, failure, report))
-
-    async def _follow_load(self) -> None:
-        """Report twice a second how far the model is loaded."""
-        around, total = self._around, 0
-        with suppress(*CANNOT):
-            total = await around.processes.model_bytes(around.name, self._spec)
-        while not around.state().was_ready and total >= LEAST_BYTES:
-            await around.clock.sleep_until(around.clock.monotonic() + LoadWatch.INTERVAL)
-            try:
-                loaded = await self._process.resident_bytes()
-            except CANNOT:
-                continue
-            state = around.state()
-            if state.loading and state.phase is lifecycle.Phase.WAITING:
-                elapsed = around.clock.monotonic() - self.since
-                self.progress = self._load.progress(loaded, total, elapsed)
-                around.log.info("%s", self._load.line(self.progress), extra={"transient": True})
-                around.progressed()
-
-    async def _follow_download(self) -> None:
-        """Report once a second whether the download gets on, until the model loads."""
-        around, most = self._around, -1
-        while not (around.state().was_ready or around.state().loading):
-            with suppress(*CANNOT):
-                fetched = await self._process.fetched()
-                if fetched > most and around.state().phase is lifecycle.Phase.WAITING:
-                    most = fetched
-                    around.report(lifecycle.Fetching(self.attempt, fetched))
-            await around.clock.sleep_until(around.clock.monotonic() + FETCH_SECONDS)
-
-    async def _follow_memory(self) -> None:
-        """Sample the memory while the model loads: most often that is when memory runs out."""
-        clock = self._around.clock
-        while not self._around.state().was_ready:
-            with suppress(*CANNOT):
-                await self._look_at_memory()
-            pause = LOAD_LOOKS[0] if len(self._trail.samples) < QUICK_LOOKS else LOAD_LOOKS[1]
-            await clock.sleep_until(clock.monotonic() + pause)

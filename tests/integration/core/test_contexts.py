@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 import requests
 
-from supervisor_app.core import watched
+from supervisor_app.core import conversations
 from supervisor_app.core.changes import ContextCounted
 from supervisor_app.core.context.saved import SavedContext
 from supervisor_app.core.machine import slot_files
@@ -137,7 +137,7 @@ async def running(engine, folder):
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch):
-    monkeypatch.setattr(watched, "JUDGE_SECONDS", 0.05)
+    monkeypatch.setattr(conversations, "JUDGE_SECONDS", 0.05)
 
 
 async def test_conversations_of_one_context_are_kept_if_idle_slots_keep_their_place(tmp_path):
