@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from supervisor_app.core.hands import Hands
     from supervisor_app.core.ports import Clock, RoomDesk
     from supervisor_app.core.seat import Seat
+    from supervisor_app.core.seats import Seats
     from supervisor_app.core.server_config import ServerConfig
     from supervisor_app.core.succession import Succession
     from supervisor_app.core.surroundings import ServerLog
@@ -20,11 +21,9 @@ if TYPE_CHECKING:
 
 
 class Host(Protocol):
-    """The supervisor of the server."""
+    """The steps of the server."""
 
     config: ServerConfig
-    seat: Seat
-    """Seat of the server's own process."""
     load: LoadWatch
 
 
@@ -34,6 +33,7 @@ class Effects:
     def __init__(
         self,
         host: Host,
+        seats: Seats,
         *,
         hands: Hands,
         chronicle: Chronicle,
@@ -44,6 +44,7 @@ class Effects:
         log: ServerLog,
     ) -> None:
         self._host = host
+        self._seats = seats
         self._hands = hands
         self._chronicle = chronicle
         self._succession = succession
@@ -54,12 +55,12 @@ class Effects:
 
     def perform(self, effect: lifecycle.Effect, seat: Seat) -> None:
         match effect:
-            case lifecycle.AskRoom() if seat is not self._host.seat:
+            case lifecycle.AskRoom() if seat is not self._seats.own:
                 self._tasks.start(self._succession.ask_room(seat, effect.attempt), "room")
             case lifecycle.AskRoom():
                 self._room.nudge()
             case lifecycle.Log():
-                own = seat is self._host.seat
+                own = seat is self._seats.own
                 self._log.log(effect.level, effect.text if own else f"[beside] {effect.text}")
             case lifecycle.InspectPort() | lifecycle.Spawn() | lifecycle.Adopt() | lifecycle.CheckCause():
                 self._hands.begin(effect, seat)
@@ -92,7 +93,7 @@ class Effects:
 
     def _write(self, effect: lifecycle.Historic, seat: Seat) -> None:
         ends = isinstance(effect, lifecycle.CloseRun)
-        if seat is self._host.seat:
+        if seat is self._seats.own:
             self._learn_load(effect, seat)
             self._chronicle.write(effect, process=seat.watched, config=seat.config)
         elif not ends:  # a process that never was the server's own leaves no history

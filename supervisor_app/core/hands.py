@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from supervisor_app.core.neighbours import Neighbours
     from supervisor_app.core.ports import Processes, RoomDesk
     from supervisor_app.core.seat import Seat
+    from supervisor_app.core.seats import Seats
     from supervisor_app.core.server_config import ServerConfig
     from supervisor_app.core.succession import Succession
     from supervisor_app.core.tasks import Tasks
@@ -33,11 +34,9 @@ Work = lifecycle.InspectPort | lifecycle.Spawn | lifecycle.Adopt | lifecycle.Che
 
 
 class Host(Protocol):
-    """The supervisor of the server."""
+    """The steps of the server."""
 
     config: ServerConfig
-    seat: Seat
-    """Seat of the server's own process."""
     load: LoadWatch
 
     @property
@@ -54,6 +53,7 @@ class Hands:
     def __init__(
         self,
         host: Host,
+        seats: Seats,
         *,
         processes: Processes,
         remembered: Remembered,
@@ -63,6 +63,7 @@ class Hands:
         neighbours: Callable[[], Neighbours],
     ) -> None:
         self._host = host
+        self._seats = seats
         self._processes = processes
         self._remembered = remembered
         self._room = room
@@ -88,7 +89,7 @@ class Hands:
         self._tasks.start(self._look_at_cause(), "cause")
 
     async def _inspect(self, attempt: int, seat: Seat) -> None:
-        if seat is not self._host.seat:
+        if seat is not self._seats.own:
             await self._succession.choose_port(seat, attempt)
             return
         spec = self._host.next_config.spec
@@ -96,14 +97,14 @@ class Hands:
         seat.around.report(judge(found, spec.port, self._neighbours()))
 
     async def _spawn(self, attempt: int, seat: Seat) -> None:
-        if seat is self._host.seat:
+        if seat is self._seats.own:
             seat.config = self._host.next_config
         elif not await self._succession.may_spawn(seat, attempt):
             return
         self._take(*await launch.spawn(seat.around, attempt, seat.config.spec, self._host.load), seat)
 
     async def _adopt(self, effect: lifecycle.Adopt, seat: Seat) -> None:
-        if seat is self._host.seat:
+        if seat is self._seats.own:
             seat.config = self._host.config
         argv = argv_of(effect, self._remembered, seat.config.spec)
         self._take(*await launch.adopt(seat.around, effect, seat.config.spec, argv, self._host.load), seat)
@@ -115,7 +116,7 @@ class Hands:
         seat.around.report(event)
 
     async def _look_at_cause(self) -> None:
-        config, failure = self._host.config, self._host.seat.state.failure
+        config, failure = self._host.config, self._seats.own.state.failure
         if failure is not None and failure.permanent and failure.kind is not FailureKind.DOES_NOT_FIT:
             self._cause.begin_unseen()
             with suppress(*CANNOT):

@@ -10,6 +10,8 @@ from supervisor_app.core import lifecycle
 from supervisor_app.core.status import Status
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from supervisor_app.core.seat import Seat
     from supervisor_app.core.server_config import ServerConfig
     from supervisor_app.core.sightings import Identity
@@ -20,14 +22,18 @@ PROCESS = lifecycle.HAS_PROCESS | {lifecycle.Phase.SPAWNING}
 class Neighbour(Protocol):
     """The supervisor of another server of the node."""
 
-    config: ServerConfig
-    leaving: bool
-    """The server was deleted or has another name now: its process is to end."""
-    has_begun: bool
-    """True once it has found out what the last supervisor left."""
+    @property
+    def config(self) -> ServerConfig: ...
+    @property
+    def leaving(self) -> bool:
+        """True once the server was deleted or has another name: its process is to end."""
 
     @property
-    def seats(self) -> tuple[Seat, ...]:
+    def has_begun(self) -> bool:
+        """True once it has found out what the last supervisor left."""
+
+    @property
+    def seats(self) -> Iterable[Seat]:
         """Seats of its processes."""
 
 

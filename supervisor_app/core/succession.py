@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from supervisor_app.core.ports import Clock, Processes, RoomDesk
     from supervisor_app.core.recorder import Recorder
     from supervisor_app.core.seat import Seat
+    from supervisor_app.core.seats import Seats
     from supervisor_app.core.server_config import ServerConfig
     from supervisor_app.core.surroundings import ServerLog
     from supervisor_app.core.tasks import Tasks
@@ -45,15 +46,11 @@ NOT_BEGUN = frozenset({FailureKind.DOES_NOT_FIT, FailureKind.PORT_TAKEN})
 
 
 class Host(Protocol):
-    """The supervisor of the server."""
+    """The steps of the server."""
 
     config: ServerConfig
-    seat: Seat
-    """Seat of the server's own process."""
     ports: set[int]
     """Ports of this node that were chosen for second processes: nobody else may choose them."""
-
-    def new_seat(self, config: ServerConfig) -> Seat: ...
 
     def step(self, event: lifecycle.Event, seat: Seat | None = None) -> None:
         """Take an event of a seat, and do what follows; None: of the server's own."""
@@ -66,11 +63,12 @@ class Host(Protocol):
 
 
 class Succession:
-    """The process beside the server's own, if there is one, and what is to be said of it."""
+    """Owner of the seat beside the server's own, and of what is to be said of it."""
 
     def __init__(
         self,
         host: Host,
+        seats: Seats,
         *,
         name: str,
         processes: Processes,
@@ -80,8 +78,8 @@ class Succession:
         tasks: Tasks,
         log: ServerLog,
     ) -> None:
-        self.seat: Seat | None = None
         self._host = host
+        self._seats = seats
         self._name = name
         self._processes = processes
         self._clock = clock
@@ -99,9 +97,10 @@ class Succession:
     @property
     def replacement(self) -> Replacement | None:
         """Description for people and for the next supervisor."""
-        if self.seat is None:
+        beside = self._seats.beside
+        if beside is None:
             return self._outcome
-        identity, port = self.seat.state.identity, self.seat.config.spec.port
+        identity, port = beside.state.identity, beside.config.spec.port
         number = f"pid {identity.pid}" if identity is not None else "a process"
         if self._stage is Stage.LEAVING:
             said = f"The process before, {number}, finishes what it does and ends then."
@@ -123,8 +122,9 @@ class Succession:
                 return self._change(event)
             case lifecycle.Restart() | lifecycle.Stop() | lifecycle.ConfigChanged():
                 self._pending = self._outcome = None
-        if isinstance(event, lifecycle.Stop | lifecycle.Restart) and event.at_once and self.seat is not None:
-            self._host.step(lifecycle.Stop(event.note, at_once=True), self.seat)
+        beside = self._seats.beside
+        if isinstance(event, lifecycle.Stop | lifecycle.Restart) and event.at_once and beside is not None:
+            self._host.step(lifecycle.Stop(event.note, at_once=True), beside)
         return event
 
     def _wait_for(self, event: lifecycle.Restart | lifecycle.ConfigChanged) -> None:
@@ -132,7 +132,7 @@ class Succession:
         self._pending = event
 
     def _restart(self, event: lifecycle.Restart) -> None:
-        if self.seat is not None:
+        if self._seats.beside is not None:
             if self._stage is Stage.LEAVING:
                 self._wait_for(event)
             return
@@ -144,21 +144,21 @@ class Succession:
 
     def _change(self, event: lifecycle.ConfigChanged) -> lifecycle.Event | None:
         self._outcome = None
-        if self._host.seat.state.phase is not lifecycle.Phase.SERVING:
+        if self._seats.own.state.phase is not lifecycle.Phase.SERVING:
             return event
-        if self.seat is not None:
+        if self._seats.beside is not None:
             self._wait_for(event)
             if self._stage is Stage.LOADING:  # it is of a configuration that is no more
-                self._host.step(lifecycle.Stop(event.note), self.seat)
+                self._host.step(lifecycle.Stop(event.note), self._seats.beside)
             return None
-        old, new = self._host.seat.config.spec, self._host.config.spec
+        old, new = self._seats.own.config.spec, self._host.config.spec
         if why := OTHER_KEY if old.api_key != new.api_key else self._why_not():
             return self._fall_back(event.note, why)
         self._begin(event.note, of_change=True)
         return None
 
     def _why_not(self) -> str:
-        state = self._host.seat.state
+        state = self._seats.own.state
         return why_not_seamless(
             state.status,
             state.models,
@@ -178,14 +178,14 @@ class Succession:
         host = self._host
         self._outcome, self._stage, self._of_change = None, Stage.LOADING, of_change
         self._log.info("🔁 [LLAMA] A new process starts beside the one that serves")
-        self.seat = seat = host.new_seat(host.config)
-        seat.state = lifecycle.State(attempt=host.seat.state.attempt)
+        self._seats.beside = seat = self._seats.new(host.config)
+        seat.state = lifecycle.State(attempt=self._seats.own.state.attempt)
         host.step(lifecycle.Start(note), seat)
 
     def _resume(self, stage: Stage, holder: PortHolder, config: ServerConfig) -> None:
         """Take over the process that the last supervisor had beside the server's own."""
         self._stage = stage
-        self.seat = seat = self._host.new_seat(config)
+        self._seats.beside = seat = self._seats.new(config)
         self._host.ports.add(config.spec.port)
         self._host.step(lifecycle.Resume(holder, adopted=False, retries=0, recorded=False), seat)
         if stage is Stage.LEAVING:
@@ -249,7 +249,7 @@ class Succession:
 
     def follow(self) -> None:
         """Do what follows from where both processes stand now."""
-        main, beside = self._host.seat.state, self.seat
+        main, beside = self._seats.own.state, self._seats.beside
         if beside is None:
             self._take_pending(main)
             return
@@ -278,15 +278,15 @@ class Succession:
             self._host.step(event)
 
     def _switch(self, seat: Seat) -> None:
-        old, self._stage = self._host.seat, Stage.LEAVING
+        old, self._stage = self._seats.own, Stage.LEAVING
         self._log.info("🔁 [LLAMA] pid %s takes the place of pid %s", *seat.pids, *old.pids)
-        self.seat = old
+        self._seats.beside = old
         self._host.instate(seat, closing=True)
         self._tasks.start(self._see_off(old), "see off")
 
     def _take_over(self, seat: Seat) -> None:
         """Go on with the new process, under the retries of the one that has died."""
-        died, self.seat = self._host.seat, None
+        died, self._seats.beside = self._seats.own, None
         self._host.ports.discard(died.config.spec.port)
         self._log.info("🔁 [LLAMA] pid %s goes on in its place", *seat.pids)
         seat.state = replace(
@@ -295,7 +295,7 @@ class Succession:
         self._host.instate(seat, closing=False)
 
     def _forget(self, seat: Seat) -> None:
-        self.seat = None
+        self._seats.beside = None
         seat.let_go()
         self._host.ports.discard(seat.config.spec.port)
 
@@ -303,7 +303,7 @@ class Succession:
         """Say why there is no new process; None is tried again."""
         failure = seat.state.failure
         if failure is None:  # it was asked to end
-            self._take_pending(self._host.seat.state)
+            self._take_pending(self._seats.own.state)
             return
         if failure.kind in NOT_BEGUN and self._of_change:
             event = self._fall_back(lifecycle.ConfigChanged().note, f"{failure.detail}.")
@@ -327,7 +327,7 @@ class Succession:
         while not await self._recorder.saved(SAVE_SECONDS):
             pass
         since, requests = self._clock.monotonic(), 1
-        while self.seat is seat:
+        while self._seats.beside is seat:
             await self._clock.sleep_until(self._clock.monotonic() + LOOK_SECONDS)
             if seat.watched is not None:
                 try:

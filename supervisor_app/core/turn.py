@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from supervisor_app.core.ports import TurnHolder, Turns
     from supervisor_app.core.recorder import Recorder
     from supervisor_app.core.seat import Seat
+    from supervisor_app.core.seats import Seats
     from supervisor_app.core.server_config import ServerConfig
     from supervisor_app.core.tasks import Tasks
 
@@ -24,11 +25,9 @@ Held = lifecycle.Restart | lifecycle.ConfigChanged
 
 
 class Host(Protocol):
-    """The supervisor of the server."""
+    """The steps of the server."""
 
     config: ServerConfig
-    seat: Seat
-    """Seat of the server's own process."""
 
     def tell(self, event: lifecycle.Event) -> None:
         """Take an event of the server's own process."""
@@ -40,9 +39,12 @@ class Host(Protocol):
 class Turn:
     """Holds a planned restart back until no other server that shares an alias is down for one."""
 
-    def __init__(self, host: Host, turns: Turns, *, recorder: Recorder, tasks: Tasks, held: bool) -> None:
+    def __init__(
+        self, host: Host, seats: Seats, turns: Turns, *, recorder: Recorder, tasks: Tasks, held: bool
+    ) -> None:
         """`held`: the last supervisor has acquired the turn."""
         self._host = host
+        self._seats = seats
         self._turns = turns
         self._recorder = recorder
         self._tasks = tasks
@@ -58,7 +60,7 @@ class Turn:
     def holds_back(self, event: lifecycle.Event) -> bool:
         """Take an event before it is decided on. True: nothing is to be done with it now."""
         match event:
-            case lifecycle.Start() if self._waiting is not None and is_in_use(self._host.seat.state):
+            case lifecycle.Start() if self._waiting is not None and is_in_use(self._seats.own.state):
                 if isinstance(self._waiting, lifecycle.Restart):  # both are acted on once it has restarted
                     self._waiting = lifecycle.Restart(self._waiting.note, generation=event.generation)
                     return True
@@ -67,7 +69,7 @@ class Turn:
             case lifecycle.ConfigChanged() if isinstance(self._waiting, lifecycle.Restart):
                 return True
             case lifecycle.ConfigChanged() if self._waiting is not None and runs(
-                self._host.seat, self._host.config
+                self._seats.own, self._host.config
             ):
                 self._forget()
                 return True
@@ -85,7 +87,7 @@ class Turn:
         if waiting is not None and (self._given or not self._must_wait(waiting)):
             self._forget()
             self._host.act(waiting)
-        if self._held and self._waiting is None and not self._busy and is_settled(self._host.seat.state):
+        if self._held and self._waiting is None and not self._busy and is_settled(self._seats.own.state):
             self._begin(release=True)
 
     def poll(self) -> None:
@@ -97,12 +99,12 @@ class Turn:
         at_once = isinstance(event, lifecycle.Restart) and event.at_once
         if at_once or not self._host.config.shared_names:
             return False
-        return is_in_use(self._host.seat.state) or (event is self._waiting and self.keeps)
+        return is_in_use(self._seats.own.state) or (event is self._waiting and self.keeps)
 
     @property
     def keeps(self) -> bool:
         """Does a server that has crashed come back as it ran? A change of it waits, and may not work."""
-        seat = self._host.seat
+        seat = self._seats.own
         changed = self._waiting is not None and seat.config.spec != self._host.config.spec
         return changed and comes_back(seat.state)
 

@@ -1,7 +1,8 @@
 """The lifecycle of one llama-server as a pure state machine: `decide(state, event, policy, now)`.
 
-It never looks at a clock, a process or a network. The runner (`core.supervisor`) turns what happens into
-events, performs the effects in order, and calls `decide` with a `Tick` when `State.deadline` has come.
+It never looks at a clock, a process or a network. The runner (`core.supervisor`, `core.steps`) turns what
+happens into events, performs the effects in order, and calls `decide` with a `Tick` when `State.deadline` has
+come.
 Every effect that will be answered carries `attempt`; an answer to an older attempt is ignored, so a slow
 reply can never move a server that has gone on.
 

@@ -38,6 +38,7 @@ class Bench:
         self.footprints = FakeFootprints()
         self.contexts = FakeContexts()
         self.room = FakeRoom()
+        self.ports: set[int] = set()
         self.recorder = Recorder(store=self.store, publisher=self.publisher, clock=self.clock)
         self.supervisor = ServerSupervisor(
             config,
@@ -50,6 +51,7 @@ class Bench:
             recorder=self.recorder,
             room=self.room,
             turns=self.store,
+            ports=self.ports,
         )
 
     @property

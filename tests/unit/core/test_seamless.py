@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from supervisor_app.core import lifecycle
@@ -102,7 +104,7 @@ async def test_nobody_waits_for_an_old_process_for_ever():
 async def test_an_old_process_that_cannot_be_asked_counts_as_busy():
     async with serving() as b:
         await restarts(b)
-        old = b.supervisor.succession.seat.watched
+        old = b.supervisor.seats.beside.watched
 
         async def cannot(timeout):
             raise ShortageError("no descriptor")
@@ -169,7 +171,7 @@ async def test_without_a_free_port_it_is_refused():
 
 async def test_a_port_that_another_server_has_chosen_is_left_to_it():
     async with serving() as b:
-        b.supervisor.ports.add(SECOND)
+        b.ports.add(SECOND)
         await restarts(b)
         assert b.processes.ports == [PORT, THIRD]
 
@@ -239,14 +241,14 @@ async def test_a_new_process_that_loads_goes_on_when_the_old_one_crashes():
         assert kinds == [RunOpened, RunReady, RunClosed, RunOpened, RunReady]
 
 
+async def never(name, spec):
+    """Give no answer to whether there is room for both processes."""
+    await asyncio.Event().wait()
+
+
 async def test_a_new_process_that_does_not_exist_yet_gives_way_to_the_ordinary_road():
     async with serving() as b:
-        seat_of = b.supervisor.succession
-
-        async def never(seat, attempt):
-            return None
-
-        seat_of.ask_room = never
+        b.room.fits_beside = never
         await restarts(b)
         assert stage(b) is LOADING
         b.processes.spawned[0].die(signal=11)
@@ -304,7 +306,7 @@ async def test_both_processes_are_looked_at_and_both_hear_that_answers_move():
     async with serving() as b:
         b.probe.busy.add(PORT)
         await restarts(b)
-        seats = b.supervisor.seats
+        seats = list(b.supervisor.seats)
         for seat in seats:
             seat.watched.moved = False
         b.supervisor.moved()
