@@ -48,7 +48,6 @@ def pytest_collection_finish() -> None:
     Garbage is searched for when it might be a quarter of all objects: beside 13 000 tests that hardly ever happened, and
     what the tests had left, gigabytes and a thousand open files, stayed. A search each 700 objects is 4 % of the CPU.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE_OBJECTS)
     gc.enable()
