@@ -9,7 +9,8 @@ from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
-from supervisor_app.common.words import size
+from supervisor_app.common.words import roughly, size
+from supervisor_app.core.placement.world import Source
 from supervisor_app.fleet.availability import bars_of
 from supervisor_app.fleet.conf import apply_overlay
 from supervisor_app.fleet.config_source import last_good
@@ -106,8 +107,12 @@ def _names() -> list[str]:
 def _memory(node: str, known: Known | None, names: dict[tuple[str, str], str]) -> dict[str, Any]:
     if known is None or not known.devices:
         return {}
-    memory = {names.get((node, device), device): count for device, count in sorted(known.devices.items())}
-    devices = ", ".join(f"{size(count)} of {device}" for device, count in memory.items())
+    is_guess = known.source is Source.ESTIMATED
+    memory = {
+        names.get((node, device), device): f"about {roughly(count)}" if is_guess else size(count)
+        for device, count in sorted(known.devices.items())
+    }
+    devices = ", ".join(f"{count} of {device}" for device, count in memory.items())
     return {"memory": memory, "memory_said": f"{known.sentence}: {devices}"}
 
 

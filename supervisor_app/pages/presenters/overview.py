@@ -42,12 +42,12 @@ class Attention:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Configuration of a server, as far as its row shows it. `memory`: bytes by the name of the device."""
+    """Configuration of a server, as its row shows it. `memory`: words by the name of the device."""
 
     node: str = ""
     group: str = ""
     model: str = ""
-    memory: Mapping[str, int] | None = None
+    memory: Mapping[str, str] | None = None
     memory_said: str = ""
 
 

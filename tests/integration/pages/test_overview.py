@@ -10,7 +10,7 @@ from django.core.cache import cache
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from supervisor_app.fleet.models import LlamaServer, NodeLease
+from supervisor_app.fleet.models import Footprint, LlamaServer, NodeLease
 from supervisor_app.modelfiles.models import ModelFile
 from supervisor_app.traffic.models import ApiKey, UsageDay
 from tests.integration.building import (
@@ -44,6 +44,17 @@ def test_sixty_servers_cost_no_more_queries_than_three(client):
         table.objects.all().delete()
     draw("60")
     assert queries_of(client) == few
+
+
+def test_an_estimate_of_what_a_server_needs_is_shown_as_one(client):
+    for name, source in (("guessed", "estimated"), ("known", "measured")):
+        state = make_state(make_server(name), "ready")
+        said = {source: {"host": 198_000_000}, "runs": 3}
+        state.footprint = Footprint.objects.create(node="local", identity=name, build="b1", **said)
+        state.save()
+    rows = re.findall(r'title="([^"]+)"><span>([^<]+) <small>', client.get("/").content.decode())
+    assert [words for _, words in rows] == ["about 190 MiB", "189 MiB"]
+    assert rows[0][0] == "about 190 MiB (estimated): about 190 MiB of host"
 
 
 def test_trouble_is_at_the_top_with_its_button(staff_client):
