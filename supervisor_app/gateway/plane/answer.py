@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from supervisor_app.gateway.http.heads import status_line
+from supervisor_app.gateway.llama.dialects import Stream
 from supervisor_app.gateway.plane.pages import page_fields
 from supervisor_app.gateway.problem import cors_fields
+from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers.hold import EVENT_STREAM, Hold
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Iterable
 
     from supervisor_app.gateway.access.door import Door
     from supervisor_app.gateway.http.answer_heads import ResponseHead
     from supervisor_app.gateway.http.reply import Reply
     from supervisor_app.gateway.http.request_heads import RequestHead
+    from supervisor_app.gateway.llama.hints import Hints
     from supervisor_app.gateway.llama.renaming import Renaming
     from supervisor_app.gateway.plane.notes import Notes
+    from supervisor_app.gateway.problem import Problem
+
+
+class Asked(Protocol):
+    """The body of the request, which may name a model."""
+
+    @property
+    def hints(self) -> Hints: ...
+
+
+class Content(Protocol):
+    """Content of a server's answer, as far as it has come."""
+
+    @property
+    def streams(self) -> bool: ...
+
+    @property
+    def is_between_events(self) -> bool: ...
+
+    @property
+    def tail(self) -> Iterable[bytes]:
+        """Last pieces."""
 
 
 class Answer:
@@ -130,6 +156,31 @@ class Answer:
             self.notes.add_content(rest)
             self.reply.write(rest)
         self.reply.finish()
+
+    @property
+    def outcome(self) -> Outcome:
+        """Outcome of a request whose answer is whole."""
+        if self.reply.status >= 400:
+            return Outcome.UPSTREAM_ERROR
+        if self.notes.replays:
+            return Outcome.REPLAYED
+        return Outcome.HELD if self.hold is not None and self.hold.has_waited else Outcome.OK
+
+    def break_off(self, problem: Problem, body: Asked, content: Content | None) -> None:
+        """Break off what the client has of it; a stream says why. `content`: None if there was none yet."""
+        last_words = b""
+        if content is None:
+            last_words = problem.event(self._head.dialect, self._stream(body))
+        elif content.streams:
+            # If the stream broke within an event, end that first.
+            end = b"" if content.is_between_events else b"\n\n"
+            last_words = end + problem.event(self._head.dialect, self._stream(body, content.tail))
+        self.reply.break_off(last_words=last_words)
+
+    def _stream(self, body: Asked, tail: Iterable[bytes] = ()) -> Stream:
+        notes = self.notes
+        model = body.hints.model or notes.server
+        return Stream(beginning=notes.beginning, end=b"".join(tail), model=model, asked_at=notes.at)
 
     @staticmethod
     def _is_renamed(head: ResponseHead) -> bool:

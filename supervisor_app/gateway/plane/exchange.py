@@ -13,110 +13,43 @@ from typing import TYPE_CHECKING, Any
 from supervisor_app.common.words import MISTAKE
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.crowd import owner_of
-from supervisor_app.gateway.http.heads import status_line
-from supervisor_app.gateway.http.reply import CHUNKED_END, Reply
-from supervisor_app.gateway.llama.dialects import Stream, id_fields
-from supervisor_app.gateway.plane.answer import Answer
-from supervisor_app.gateway.plane.body import RequestBody
+from supervisor_app.gateway.http.reply import CHUNKED_END
 from supervisor_app.gateway.plane.dispatch import candidates_now, dispatch, find_suspicion, go_to_one_of
-from supervisor_app.gateway.plane.notes import Notes
+from supervisor_app.gateway.plane.ending import Ending
 from supervisor_app.gateway.plane.sight import in_flight
-from supervisor_app.gateway.plane.stages import FOLLOWS, Stage, step
-from supervisor_app.gateway.plane.transit import LARGE, Transit
-from supervisor_app.gateway.records.record import Outcome, Record
+from supervisor_app.gateway.plane.stages import Stage
+from supervisor_app.gateway.plane.transit import LARGE
+from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers.visit import Visit
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Sequence
+    from collections.abc import Coroutine, Sequence
 
     from supervisor_app.gateway.access.keys import KeyPolicy
     from supervisor_app.gateway.http.answer_heads import ResponseHead
-    from supervisor_app.gateway.http.request_heads import RequestHead
-    from supervisor_app.gateway.llama.usage import Usage
-    from supervisor_app.gateway.plane.ports import Caller, ExchangeGateway, Sent
+    from supervisor_app.gateway.plane.ports import Sent
     from supervisor_app.gateway.plane.reading_on import ReadingOn
     from supervisor_app.gateway.problem import Problem
     from supervisor_app.gateway.records.in_flight import InFlight
     from supervisor_app.gateway.servers.attempt import Attempt
     from supervisor_app.gateway.servers.backend import Backend
     from supervisor_app.gateway.servers.facts import ServerFacts
-    from supervisor_app.gateway.servers.suspects import Suspicion
     from supervisor_app.gateway.servers.upstream import Connection
 
 log = logging.getLogger(__name__)
 
 NOTHING = b":\n\n"
-UNROUTED = (Stage.HEAD, Stage.DOOR, Stage.OWN)
-"""Stages in which nobody has asked where the request goes."""
-CUT_SHORT = (Outcome.CLIENT_LEFT, Outcome.UPSTREAM_CRASHED, Outcome.CANCELLED)
-"""Ends before the server could say what the answer cost."""
 
 
-class Exchange:
+class Exchange(Ending):
     """Owned by the client's connection, which feeds it and is told when it is over.
 
     `LiveRequest` for the connection, `Request` for its visit, `Routed` for dispatch.
     """
 
-    __slots__ = (
-        "_caller",
-        "_gateway",
-        "_visit",
-        "_was_sent",
-        "answer",
-        "arrival",
-        "body",
-        "head",
-        "id",
-        "is_public",
-        "notes",
-        "policy",
-        "stage",
-        "started",
-        "suspicion",
-        "transit",
-    )
-
-    def __init__(
-        self,
-        gateway: ExchangeGateway,
-        caller: Caller,
-        head: RequestHead,
-        length: int | None,
-        reply: Reply,
-        request_id: str = "",
-    ) -> None:
-        """`request_id`: given if the request has one already."""
-        self.head = head
-        self.id = request_id or next(gateway.ids)
-        reply.fields = id_fields(head.dialect, self.id)
-        self.body = RequestBody(head, length)
-        self.transit = Transit(gateway, caller, self.body)
-        self.arrival: int = next(gateway.arrivals)
-        self.suspicion: Suspicion | None = None
-        self.policy: KeyPolicy | None = None
-        self.started = gateway.loop.time()
-        self.notes = Notes(gateway.wall_time())
-        self.answer: Answer = Answer(head, reply, self.notes, gateway.door, gateway.loop)
-        self.stage = Stage.HEAD
-        """Changed by `_step` alone."""
-        self.is_public = False
-        """True: no key was asked for, so the server must not take the request for the gateway's own."""
-        self._gateway = gateway
-        self._caller = caller
-        self._visit: Visit | None = None
-        self._was_sent = False
-        """A server has had the request: a fact for the record, which no later stage undoes."""
+    __slots__ = ()
 
     # Its stage
-
-    def _step(self, stage: Stage) -> None:
-        # `step` would say the same of a legal one, for the price of a call.
-        self.stage = stage if stage in FOLLOWS[self.stage] else step(self.stage, stage)
-
-    @property
-    def is_over(self) -> bool:
-        return self.stage is Stage.OVER
 
     @property
     def _takes_no_body(self) -> bool:
@@ -162,7 +95,7 @@ class Exchange:
         self.arrival, self.started, self.notes.at = sent.arrival, sent.since, sent.at
         self.let_in(sent.policy)
         self.transit.take_whole(body)
-        self._was_sent = True
+        self.notes.was_sent = True
         self._step(Stage.ATTEMPT)
         self.notes.server = sent.asked.name
         self._visit = visit = Visit(self, self._gateway, sent.backend)
@@ -206,7 +139,7 @@ class Exchange:
         self, authority: bytes, api_key: str, instead: bytes | None = None
     ) -> tuple[bytes, bytes, bool]:
         """See `Errand`."""
-        self._was_sent = True
+        self.notes.was_sent = True
         body, length = self.transit.for_server(instead)
         if self.transit.reading_on is not None and self._visit is not None:
             self.do(self.transit.reading_on.pour(self._visit))
@@ -277,12 +210,6 @@ class Exchange:
 
     # The answer
 
-    def answer_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
-        """Send the whole answer at once, when nothing was said before."""
-        self._step(Stage.COMMIT)
-        self.answer.pass_whole(head, length, content)
-        self._answered((content,))
-
     def commit(self, head: ResponseHead, length: int | None, beginning: bytes = b"") -> bool:
         """Begin the answer, whose content begins so. False: the client has been told of another one."""
         if not self.answer.begin(head, length):
@@ -295,19 +222,6 @@ class Exchange:
         if self._visit is not None:
             self._visit.pause_reading(not writable)
 
-    # How it ends
-
-    def answered(self, tail: Iterable[bytes]) -> None:
-        """End an answer that is whole. `tail`: its last pieces."""
-        self.answer.finish()
-        self._answered(tail)
-
-    def stopped(self, tail: Iterable[bytes]) -> None:
-        """End a stream in good order that its client had ended by another request."""
-        self.answer.finish()
-        self._survived()
-        self._over(Outcome.CLIENT_LEFT, tail)
-
     def waits_for_stream_of(self, conversation: str, policy: KeyPolicy | None) -> bool:
         asked_by = self.policy.id if self.policy else None
         return (
@@ -317,68 +231,6 @@ class Exchange:
             and self.answer.waits
         )
 
-    def stopped_before_it_began(self) -> None:
-        """End a stream that still waits for a server as the server would: without events."""
-        self.answer.begin_stream()
-        self.answer.reply.finish()
-        self._over(Outcome.CLIENT_LEFT)
-
-    def _answered(self, tail: Iterable[bytes]) -> None:
-        self._survived()
-        if self.answer.reply.status >= 400:
-            outcome = Outcome.UPSTREAM_ERROR
-        elif self.notes.replays:
-            outcome = Outcome.REPLAYED
-        else:
-            hold = self.answer.hold
-            outcome = Outcome.HELD if hold is not None and hold.has_waited else Outcome.OK
-        self._over(outcome, tail)
-
-    def broken(self, problem: Problem, run_name: str, tail: Iterable[bytes]) -> None:
-        """End an answer in the middle, so that the client sees that it is not whole."""
-        self.notes.run_name = run_name
-        self._break_off(problem)
-        self._over(Outcome.UPSTREAM_CRASHED, tail)
-
-    def _break_off(self, problem: Problem) -> None:
-        """Break off what the client has of an answer. A stream says why."""
-        last_words = b""
-        if self.stage is not Stage.COMMIT:
-            last_words = problem.event(self.head.dialect, self._stream())
-        elif self._visit is not None and self._visit.streams:
-            # If the stream broke within an event, end that first.
-            end = b"" if self._visit.is_between_events else b"\n\n"
-            last_words = end + problem.event(self.head.dialect, self._stream(self._visit.tail))
-        self.answer.reply.break_off(last_words=last_words)
-
-    def _stream(self, tail: Iterable[bytes] = ()) -> Stream:
-        notes = self.notes
-        model = self.body.hints.model or notes.server
-        return Stream(beginning=notes.beginning, end=b"".join(tail), model=model, asked_at=notes.at)
-
-    def _survived(self) -> None:
-        """Clear the request of suspicion: its server has answered, and lives."""
-        if self._visit is not None and self.notes.replays:
-            self._visit.survived()
-        if self.suspicion is not None:
-            self.suspicion.cleared = True
-            self._gateway.inquest.suspects.acquit(self.body.hash())
-
-    def foreign_answer(self, status: int, content: bytes) -> None:
-        """Pass on an error of the server to a client that was told 200 while it waited."""
-        self._survived()
-        self.refuse(problems.upstream_error(status, content), Outcome.UPSTREAM_ERROR)
-
-    def refuse(self, problem: Problem, outcome: Outcome = Outcome.REFUSED) -> None:
-        """End the request in the way that is still open: by an answer, by an event, or by breaking off."""
-        if self.is_over:
-            return
-        if not self.answer.reply.started:
-            self._send(problem.status, problem.beginning(self.answer.origin), problem.body(self.head.dialect))
-        else:
-            self._break_off(problem)
-        self._over(outcome)
-
     def show_life(self) -> bool:
         """See `LiveRequest`. No reader of events sees a comment that stands between two of them."""
         if not self.has_begun:
@@ -387,43 +239,6 @@ class Exchange:
         if waits or (self._visit is not None and self._visit.is_between_events):
             self.answer.reply.write(NOTHING)
         return True
-
-    def client_left(self) -> None:
-        if not self.is_over:
-            self._over(Outcome.CLIENT_LEFT)
-
-    def answer_ourselves(self, status: int, fields: bytes, content: bytes) -> None:
-        """Send an answer of the gateway's own, which is not recorded. `fields`: header lines."""
-        self._send(status, status_line(status) + fields, content)
-        self._over(Outcome.OK, recorded=False)
-
-    def _send(self, status: int, beginning: bytes, content: bytes) -> None:
-        """Send a whole answer of the gateway's own."""
-        if not self.body.is_whole:
-            self.answer.reply.keep_alive = False  # the rest of the body is not worth reading
-        self.answer.reply.send(status, beginning, len(content), content)
-
-    def _over(self, outcome: Outcome, tail: Iterable[bytes] = (), *, recorded: bool = True) -> None:
-        before = self.stage
-        self._step(Stage.OVER)
-        if before is Stage.OVER:
-            return
-        self.notes.outcome = outcome
-        self.notes.tail = tail
-        self.notes.ended = self._gateway.loop.time()
-        self.answer.stop_waiting()
-        if self._visit is not None:
-            if outcome in CUT_SHORT:
-                self.notes.tokens = self._visit.tokens
-            self._visit.leave()
-            self._visit = None  # a cycle would wait for the garbage collector
-        self.transit.close()
-        if not recorded or before in UNROUTED:
-            self.body.forget()  # no record needs its hints
-        if self._was_sent and self.head.operation.changes_models:
-            self._gateway.outside.models_changed(self.notes.server)
-        self._gateway.finished(self, recorded=recorded)
-        self._caller.exchange_over()
 
     @property
     def is_large(self) -> bool:
@@ -437,16 +252,3 @@ class Exchange:
     def in_flight(self) -> InFlight | None:
         """See `LiveRequest`."""
         return in_flight(self, self._visit)
-
-    def record(self) -> Record:
-        """Make the record of a request that is over; its body is read for that, and dropped."""
-        may_owe = self._was_sent and self.policy is not None and self.head.operation.needs_slot
-        if self.notes.outcome in (Outcome.CLIENT_LEFT, Outcome.CANCELLED) and may_owe:
-            self.notes.guessed_tokens = self.body.guessed_tokens()
-        record = self.notes.record(self)
-        self.body.forget()
-        return record
-
-    def charged(self, usage: Usage) -> int:
-        """Tokens that count for the API key."""
-        return self.notes.charged(usage)

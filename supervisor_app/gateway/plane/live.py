@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class LiveRequest(Protocol):
     """Implemented by `Exchange`, and by `FastExchange` until it becomes one."""
 
+    __slots__ = ()
+
     id: str
     """The name in the client's `X-Request-Id`."""
     policy: KeyPolicy | None

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 CAPTURED_BYTES = 64 * 1024
 """Bytes of each body, and of each head."""
 
+UNTOLD = (Outcome.CLIENT_LEFT, Outcome.CANCELLED)
+"""Ends before the server could say what the prompt cost."""
+
 
 class NotedAnswer(Protocol):
     """The answer of a request, as far as its record quotes it."""
@@ -63,6 +66,7 @@ class Notes:
         "server",
         "tail",
         "tokens",
+        "was_sent",
     )
 
     def __init__(self, at: float) -> None:
@@ -74,6 +78,8 @@ class Notes:
         self.is_kept = True
         """The record is worth a row; False: the request came without a valid key where one is needed."""
         self.run_name = ""
+        self.was_sent = False
+        """A server has had the request: no later stage undoes that."""
         self.replays = 0
         self.first_content = 0.0
         self.beginning = b""
@@ -106,6 +112,8 @@ class Notes:
         """Make the record of a request that is over."""
         first, captured, head = self.first_content, self._captured, request.head
         hints, hold, policy = request.body.hints, request.answer.hold, request.policy
+        if self.outcome in UNTOLD and self.was_sent and policy is not None and head.operation.needs_slot:
+            self.guessed_tokens = request.body.guessed_tokens()
         usage = usage_of(b"".join(self.tail), self.beginning)
         if hints.answers != 1 or hints.prompts != 1:
             usage = usage_of_all(usage, head.operation, hints, self.tokens)

@@ -15,14 +15,14 @@ from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.fast_path import take_fast_path
 from supervisor_app.gateway.plane.stages import Stage
 from supervisor_app.gateway.records.record import Outcome, Usage
-from tests.unit.gateway import test_exchange as whole
+from tests.unit.gateway import exchanging
 from tests.unit.gateway.parts import EVENTS, Connection, answer_head, request_head
 
 QUESTION = b'{"input":"hi"}'
 ANSWER = b'{"usage":{"prompt_tokens":5}}'
 
 
-class Caller(whole.Caller):
+class Caller(exchanging.Caller):
     """`fast_path.FastCaller`: remembers what it was told."""
 
     def __init__(self):
@@ -64,7 +64,7 @@ class OpenDoor(Door):
         return self.policy
 
 
-class Gateway(whole.Gateway):
+class Gateway(exchanging.Gateway):
     """`fast_path.FastHouse` with one server."""
 
     def __init__(self, loop, **facts):
