@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from typing import Any, Protocol
 
-from supervisor_app.gateway.plane.client import CLOSE_WAIT
+from supervisor_app.gateway.plane.lifetime import CLOSE_WAIT
 
 HIGH, LOW = 64 * 1024, 16 * 1024
 """Bytes: asyncio's marks."""

@@ -18,7 +18,7 @@ from django.db import OperationalError
 from supervisor_app.common.database import Rows, Unchanged
 from supervisor_app.gateway.access.keys import KeyRing
 from supervisor_app.gateway.edge import idleness, link, quarantine, survey
-from supervisor_app.gateway.plane import client, gateway
+from supervisor_app.gateway.plane import client, gateway, lifetime
 from tests.integration.building import eventually
 from tests.integration.gateway.fast import KEY
 from tests.integration.gateway.plane import start_plane
@@ -35,7 +35,7 @@ def pytest_asyncio_loop_factories(config, item):
 async def plane(monkeypatch):
     """A plane at whose end all that was asked has ended, and nothing went wrong unnoticed."""
     monkeypatch.setattr(gateway, "SWEEP_SECONDS", 0.02)
-    monkeypatch.setattr(client, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(lifetime, "PROBE_SECONDS", 0.05)
     errors = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: errors.append(context))
     started = await start_plane()

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from supervisor_app.gateway.plane import client
+from supervisor_app.gateway.plane import lifetime
 from supervisor_app.gateway.records.record import Outcome
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import EMBEDDINGS, LARGE, question, request, streaming
@@ -257,7 +257,7 @@ async def test_a_request_whose_client_has_left_is_ended_at_once(plane, data):
 @pytest.mark.parametrize("data", [question(), streaming()], ids=["one answer", "a stream"])
 async def test_a_client_that_has_left_is_noticed_long_before_the_last_look(plane, monkeypatch, data):
     """The first look finds nothing: only what comes back from it tells."""
-    monkeypatch.setattr(client, "PROBE_SECONDS", 600.0)
+    monkeypatch.setattr(lifetime, "PROBE_SECONDS", 600.0)
     server = await plane.serve(hangs())
     caller = await plane.connect()
     await caller.send(data)
@@ -267,7 +267,7 @@ async def test_a_client_that_has_left_is_noticed_long_before_the_last_look(plane
 
 
 async def test_a_client_that_reads_on_is_probed_ever_more_rarely(plane, monkeypatch):
-    monkeypatch.setattr(client, "PROBE_SECONDS", 0.5)
+    monkeypatch.setattr(lifetime, "PROBE_SECONDS", 0.5)
     goes_on, timers, pauses = asyncio.Event(), Timers(), []
     server = await plane.serve(waits_for(goes_on, answers(b"hello")))
     caller = await plane.connect()

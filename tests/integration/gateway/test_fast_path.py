@@ -10,8 +10,8 @@ import pytest
 
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.llama.usage import NO_USAGE, Usage
-from supervisor_app.gateway.plane import client as client_module
 from supervisor_app.gateway.plane.fast_path import FastExchange
+from supervisor_app.gateway.plane.lifetime import FOR_EVER
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers.suspects import Suspicion
 from tests.integration.building import eventually
@@ -133,7 +133,7 @@ async def test_bytes_like_a_request_in_the_middle_of_a_head_are_none(plane, take
     server, caller = await warm(plane, answers())
     await caller.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nX: ")
     (client,) = plane.gateway.clients
-    await eventually(lambda: client.deadline < client_module.FOR_EVER and client.buffered)
+    await eventually(lambda: client.deadline < FOR_EVER and client.buffered)
     assert (await caller.ask(question("hi"))).status == 400  # a second `Host`
     assert len(server.calls) == 1
     assert taken == []
