@@ -15,6 +15,7 @@ from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
 
 from supervisor_app.core import node
+from supervisor_app.core.chronicle import RENAMED
 from supervisor_app.core.machine.probe import HttpProbe
 from supervisor_app.core.memory_rules import MemoryRules
 from supervisor_app.core.ports import NodeTakenError
@@ -248,6 +249,22 @@ async def test_a_deleted_server_is_stopped_and_disappears_from_the_page(tmp_path
         async with asyncio.timeout(DEADLINE):
             while "No server yet" not in await page.receive_from(timeout=DEADLINE):
                 pass
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_renamed_server_waits_for_its_port_and_starts_anew(tmp_path):
+    stubborn = {"args": ["--fake-ignore-sigterm"], "stop_grace_ms": 1000}
+    server = await db(make_server, "old", port=free_port(), **stubborn)
+    async with running(tmp_path):
+        await state_is("ready")
+        pid = (await Run.objects.aget()).pid
+        await LlamaServer.objects.aupdate(name="new")
+        waits = f"Waiting for port {server.port}: pid {pid} of the server old has it until it has ended."
+        await detail_is(waits)
+        await state_is("ready")
+        new, old = [run async for run in Run.objects.all()]
+        assert (old.note, old.failure_kind) == (RENAMED, "")
+        assert (new.adopted, new.pid == pid) == (False, False)
 
 
 @pytest.mark.django_db(transaction=True)
