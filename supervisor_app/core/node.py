@@ -290,8 +290,8 @@ class NodeSupervisor:
         """End the process of a server whose row was deleted, then forget the server."""
         watched = self._watched[name]
         if not watched.supervisor.leaving:
-            log.info("🗑️ [LLAMA] %s was deleted: stopping it", name, extra={"server": name})
-            watched.supervisor.leave("It was deleted.")
+            log.info("🗑️ [LLAMA] %s was deleted or renamed: stopping it", name, extra={"server": name})
+            watched.supervisor.leave("It was deleted or renamed.")
         elif watched.supervisor.is_idle:
             watched.cancel()
             del self._watched[name]
