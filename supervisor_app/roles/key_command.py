@@ -65,8 +65,11 @@ def key_command(
                 raise CommandError(str(error), returncode=NO_SUCH_KEY) from error
             write(f"{name}: switched off")
         case "list", None:
-            for line in describe_keys():
+            lines = describe_keys()
+            for line in lines:
                 write(line)
+            if not lines:
+                remark("There is no API key yet: llama key add NAME makes one.")
         case _:
             raise CommandError(USAGE, returncode=NO_SUCH_KEY)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
+from typing import Any
+
+from django.core.management.base import CommandParser
 
 from supervisor_app.core.server_config import Wish
 from supervisor_app.gateway.llama.operations import Family
-
-if TYPE_CHECKING:
-    from django.core.management.base import CommandParser
 
 OTHERS = (
     "status",
@@ -25,6 +25,13 @@ OTHERS = (
     "report",
 )
 """Commands beside those that are a wish."""
+
+
+class AnyOrderParser(CommandParser):
+    """Parser that takes options before, between and behind the names: `llama logs -f chat`."""
+
+    def parse_args(self, *args: Any, **named: Any) -> Any:
+        return self.parse_intermixed_args(*args, **named)
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -94,5 +101,11 @@ def _add_options_of_servers(parser: CommandParser) -> None:
     parser.add_argument(
         "--mmproj", action="store_true", help="of pull: with the projector of pictures, if there is one"
     )
-    parser.add_argument("-n", "--lines", type=int, default=50, help="of logs (default: 50)")
+    parser.add_argument("-n", "--lines", type=_count, default=50, help="of logs (default: 50)")
     parser.add_argument("-f", "--follow", action="store_true", help="of logs: go on until Ctrl+C")
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of lines. Write 0 or more.")
+    return int(text)

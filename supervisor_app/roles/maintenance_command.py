@@ -50,7 +50,10 @@ def maintenance_command(
 
 
 def _list(write: Callable[[str], object]) -> None:
-    for plan in plans():
+    found = plans()
+    if not found:
+        write("Nothing is in maintenance.")
+    for plan in found:
         end = iso(plan.until, "seconds") or "somebody ends it"
         note = f": {plan.note}" if plan.note else ""
         write(f"{plan.server or 'all servers'}: until {end}, by {plan.by or 'the console'}{note}")

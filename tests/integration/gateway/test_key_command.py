@@ -87,6 +87,10 @@ def test_a_key_that_does_not_exist_cannot_be_revoked():
     assert caught.value.returncode == 2
 
 
+def test_an_empty_list_says_how_a_key_is_made():
+    assert llama("key", "list") == ("", "There is no API key yet: llama key add NAME makes one.\n")
+
+
 def test_the_list_tells_what_each_is_worth():
     now = timezone.now()
     make_key("a")

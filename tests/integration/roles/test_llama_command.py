@@ -125,6 +125,20 @@ class TestLlama:
         llama("stop", "two")
         assert LlamaServer.objects.get(desired_running=False).name == "two"
 
+    def test_an_option_may_stand_before_a_name(self):
+        make_server("one")
+        make_server("two")
+        assert llama("stop", "--now", "one")[0] == "one: asked to stop\n"
+        assert LlamaServer.objects.get(name="one").at_once
+
+    @pytest.mark.parametrize("count", ["-5", "x", "1.5"])
+    def test_a_number_of_lines_that_is_none_is_refused(self, count):
+        with pytest.raises(CommandError, match=f"'{count}' is no number of lines. Write 0 or more."):
+            llama("logs", f"--lines={count}", "default")
+
+    def test_no_maintenance_is_told(self):
+        assert llama("maintenance")[0] == "Nothing is in maintenance.\n"
+
     def test_json_is_what_the_api_says(self, client):
         make_ready_server("one", started_at=long_ago())
         make_server("two")

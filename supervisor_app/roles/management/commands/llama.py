@@ -35,7 +35,7 @@ from supervisor_app.roles.config_diff import diff_config
 from supervisor_app.roles.config_import import import_config
 from supervisor_app.roles.config_report import check_config, show_config
 from supervisor_app.roles.key_command import key_command
-from supervisor_app.roles.llama_arguments import add_arguments
+from supervisor_app.roles.llama_arguments import AnyOrderParser, add_arguments
 from supervisor_app.roles.log_command import LogCommand
 from supervisor_app.roles.maintenance_command import maintenance_command
 from supervisor_app.roles.memory_report import (
@@ -63,6 +63,11 @@ LOOK_SECONDS = 0.25
 class Command(BaseCommand):
     requires_system_checks = (OURS,)
     help = "Start, stop or restart a llama-server, or show how it is."
+
+    def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
+        parser = super().create_parser(prog_name, subcommand, **options)
+        parser.__class__ = AnyOrderParser  # Django makes a CommandParser, whatever the command would like
+        return parser
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_arguments(parser)
