@@ -7,7 +7,8 @@ import logging
 
 import pytest
 
-from supervisor_app.gateway.edge import link, service, slots, survey
+from supervisor_app.common.database import Unchanged
+from supervisor_app.gateway.edge import link, service, slots
 from supervisor_app.gateway.edge.service import listening_socket
 from supervisor_app.traffic.models import RequestRecord
 from tests.deadline import DEADLINE
@@ -105,7 +106,7 @@ async def test_a_bug_in_a_service_is_raised_and_closes_its_address(monkeypatch):
     bound, said = listening_socket("127.0.0.1", 0), []
     task = asyncio.create_task(make_service(bound, on_listening=said.append).serve())
     await eventually(lambda: said)
-    monkeypatch.setattr(survey, "load_facts", broken)
+    monkeypatch.setattr(Unchanged, "__call__", broken)  # each look at the database
     with pytest.raises(ExceptionGroup) as raised:
         await asyncio.wait_for(task, DEADLINE)
     assert raised.group_contains(RuntimeError, match="a bug")
