@@ -8,7 +8,6 @@ import shutil
 import pytest
 
 from tests.deadline import DEADLINE
-from tests.network import network
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 expect = playwright_api.expect
@@ -65,9 +64,8 @@ class Tabs:
 @pytest.fixture
 def tabs(chromium):
     tabs = Tabs(chromium)
-    with network(changes=False):
-        yield tabs
-        tabs.close()
+    yield tabs
+    tabs.close()
     assert not tabs.complaints, tabs.complaints
 
 

@@ -1,4 +1,8 @@
-"""A scripted server on a host of its own, with a cable that can be pulled: a network namespace."""
+"""A scripted server on a host of its own, with a cable that can be pulled: a network namespace.
+
+The test is in another one, at the other end: no interface of this machine comes or goes, for which Chromium gives up
+what it loads beside us, also from 127.0.0.1 (ERR_NETWORK_CHANGED).
+"""
 
 from __future__ import annotations
 
@@ -16,21 +20,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.gateway.scripts import Script, Scripted
-from tests.network import network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CLONE_NEWNET = 0x40000000
 BACKLOG = 1024
+HERE, THERE = "10.231.0.1", "10.231.0.2"
 
 
 class FarHost:
     """Made by `far_host`."""
 
-    def __init__(self, name: str, address: str) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self.address = address
 
     def vanish(self) -> None:
         """Pull the cable: nothing comes from the host any more, not even a reset."""
@@ -44,12 +47,10 @@ class FarHost:
         made: list[socket.socket] = []
 
         def listen() -> None:
-            with Path(f"/run/netns/{self._name}").open() as space:
-                if ctypes.CDLL(None, use_errno=True).setns(space.fileno(), CLONE_NEWNET):
-                    return
-            made.append(socket.create_server((self.address, 0), backlog=BACKLOG))
+            if _enter(_space(self._name)):
+                made.append(socket.create_server((THERE, 0), backlog=BACKLOG))
 
-        thread = Thread(target=listen)  # which ends there: this process stays where it is
+        thread = Thread(target=listen)  # which ends there: this one stays where it is
         thread.start()
         thread.join()
         if not made:
@@ -64,7 +65,7 @@ class FarServer(Scripted):
 
     @property
     def url(self) -> str:
-        return f"http://{self._host.address}:{self.port}"
+        return f"http://{THERE}:{self.port}"
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, sock=self._host.listening())
@@ -73,29 +74,53 @@ class FarServer(Scripted):
 
 @contextmanager
 def far_host() -> Iterator[FarHost]:
-    """Skips the test where this user may not make one."""
+    """Have the far host, and this thread, with those that it starts, in a namespace beside it.
+
+    Skips the test where this user may not make one.
+    """
     if shutil.which("ip") is None or os.geteuid() != 0:
         pytest.skip("a network namespace takes root and iproute2")
-    number = os.getpid() % 16384  # a net of four addresses for each test process
-    name, near = f"far-{number}", f"near{number}"
-    net = 4 * number
-    here, there = (f"10.231.{net >> 8}.{(net & 255) + host}" for host in (1, 2))
-    with network(changes=True):
-        try:
-            _ip("netns", "add", name)
-            _ip("link", "add", near, "type", "veth", "peer", "name", "far", "netns", name)
-            _ip("address", "add", f"{here}/30", "dev", near)
-            _ip("link", "set", near, "up")
-            _ip("-n", name, "address", "add", f"{there}/30", "dev", "far")
-            _ip("-n", name, "link", "set", "far", "up")
-        except subprocess.CalledProcessError as error:
+    near, far = f"near-{os.getpid()}", f"far-{os.getpid()}"
+    try:
+        _connect(near, far)
+        with Path("/proc/thread-self/ns/net").open() as before:
+            if not _enter(_space(near)):
+                pytest.skip("no thread may enter a network namespace")
+            try:
+                yield FarHost(far)
+            finally:
+                assert _setns(before.fileno()), "this thread is where nobody else is"
+    finally:
+        for name in (near, far):  # the cable goes with its ends
             subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
-            pytest.skip(f"no network namespace can be made: {error.stderr.decode().strip()}")
-        try:
-            yield FarHost(name, there)
-        finally:
-            _ip("netns", "delete", name)  # its end of the cable goes with it, and so does ours
-            subprocess.run(["ip", "link", "delete", near], capture_output=True, check=False)
+
+
+def _connect(near: str, far: str) -> None:
+    """Make two namespaces, and a cable between them."""
+    try:
+        for name in (near, far):
+            _ip("netns", "add", name)
+            _ip("-n", name, "link", "set", "lo", "up")
+        _ip("-n", near, "link", "add", "near", "type", "veth", "peer", "name", "far", "netns", far)
+        for name, end, address in ((near, "near", HERE), (far, "far", THERE)):
+            _ip("-n", name, "address", "add", f"{address}/30", "dev", end)
+            _ip("-n", name, "link", "set", end, "up")
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no network namespace can be made: {error.stderr.decode().strip()}")
+
+
+def _space(name: str) -> Path:
+    return Path("/run/netns") / name
+
+
+def _enter(space: Path) -> bool:
+    """Take this thread there, if it may go."""
+    with space.open() as file:
+        return _setns(file.fileno())
+
+
+def _setns(number: int) -> bool:
+    return ctypes.CDLL(None, use_errno=True).setns(number, CLONE_NEWNET) == 0
 
 
 def _ip(*arguments: str) -> None:

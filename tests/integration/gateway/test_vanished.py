@@ -42,7 +42,7 @@ async def far_server(host, *scripts):
 # --- Connections that nobody closes --------------------------------------------------------------------
 
 
-async def test_a_request_at_a_vanished_host_is_told_so_or_sent_again(plane, far):
+async def test_a_request_at_a_vanished_host_is_told_so_or_sent_again(far, plane):
     """Nobody has to say that the host is gone: the connections find out."""
     gone = await far_server(far, hangs(stream_of(event("a"))), hangs())
     await plane.serve(answers(), name="one", url=gone.url, **ONE)
@@ -64,7 +64,7 @@ async def test_a_request_at_a_vanished_host_is_told_so_or_sent_again(plane, far)
     await gone.stop()
 
 
-async def test_a_request_is_sent_again_as_soon_as_its_host_is_given_up(plane, far):
+async def test_a_request_is_sent_again_as_soon_as_its_host_is_given_up(far, plane):
     """A long body is one for which no time limit of the connection counts."""
     gone = await far_server(far, waits_for(asyncio.Event(), answers(), reads=False))
     facts = {"is_elsewhere": True, "silent_since": 1_750_000_000.0, **ONE}
@@ -82,7 +82,7 @@ async def test_a_request_is_sent_again_as_soon_as_its_host_is_given_up(plane, fa
     await gone.stop()
 
 
-async def test_a_request_for_a_vanished_model_is_held_and_then_told_why(plane, far):
+async def test_a_request_for_a_vanished_model_is_held_and_then_told_why(far, plane):
     gone = await far_server(far, answers())
     facts = {"is_elsewhere": True, "silent_since": 1_750_000_000.0, "hold_seconds": 0.2, **ONE}
     one = await plane.serve(answers(), name="one", url=gone.url, **facts)
