@@ -1,4 +1,4 @@
-"""A process among several that share a database: makes incidents, or sends what is due. Run with -m."""
+"""A process among several that share a database: makes incidents, or sends what is due."""
 
 from __future__ import annotations
 

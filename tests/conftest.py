@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from supervisor_app.gateway.plane.stages import illegal_steps
 from tests.acceptance.children import MANAGE, environment
+from tests.acceptance.forking import Template
 
 illegal_steps.are_raised = True
 
@@ -98,6 +99,16 @@ def installed(tmp_path_factory):
             )
             draft.rename(data)
     return data
+
+
+@pytest.fixture(scope="session")
+def template():
+    """Where manage.py comes from in most tests. Tests of a start itself have none, and load all anew."""
+    if sys.platform != "linux":
+        yield None
+        return
+    with Template(environment()) as template:
+        yield template
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,6 +8,7 @@ import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, TypeVar
 
 from tests.deadline import DEADLINE
@@ -57,6 +58,26 @@ def environment(**changes: str) -> dict[str, str]:
     """Return this process's environment, without what would change how the product behaves."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}
     return {**kept, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1", **changes}
+
+
+def completed(
+    command: list[str],
+    *,
+    cwd: Path,
+    env: dict[str, str],
+    start: Callable[..., subprocess.Popen[bytes] | Forked] = subprocess.Popen,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, as `subprocess.run` does with what it is started by."""
+    with TemporaryFile() as said, TemporaryFile() as complained:
+        process = start(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=said, stderr=complained)
+        try:
+            process.wait(DEADLINE)
+        finally:
+            process.kill()
+        said.seek(0)
+        complained.seek(0)
+        texts = said.read().decode(), complained.read().decode()
+    return subprocess.CompletedProcess(command, process.returncode, *texts)
 
 
 class Child:

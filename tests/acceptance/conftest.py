@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import sys
 import tempfile
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -12,8 +11,6 @@ from pathlib import Path
 import pytest
 
 from supervisor_app.engine.demo_model import make_demo_model
-from tests.acceptance.children import environment
-from tests.acceptance.forking import Template
 from tests.acceptance.harness import Proxy
 
 ENGINE_ARGS = ["-c", "512", "-t", "1"]
@@ -44,16 +41,6 @@ def model(tmp_path_factory):
     """A tiny GGUF. Tests that break it copy it first."""
     pytest.importorskip("gguf", reason="the demo model needs: pip install '.[engine]'")
     return make_demo_model(tmp_path_factory.mktemp("model") / "demo.gguf")
-
-
-@pytest.fixture(scope="session")
-def template():
-    """Where manage.py comes from in most tests. Tests of a start itself have none, and load all anew."""
-    if sys.platform != "linux":
-        yield None
-        return
-    with Template(environment()) as template:
-        yield template
 
 
 @contextmanager

@@ -11,26 +11,27 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import sysconfig
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
-from tempfile import TemporaryFile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 import requests
 
-from tests.acceptance.children import FAKE, MANAGE, Child, environment, listens, wait_for
+from tests.acceptance.children import FAKE, MANAGE, Child, completed, environment, listens, wait_for
 from tests.acceptance.clients import Events
 from tests.deadline import DEADLINE
 from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from tests.acceptance.forking import Forked, Template
 
 T = TypeVar("T")
+DAPHNE = Path(sysconfig.get_path("scripts"), "daphne")
 
 
 class Proxy:
@@ -112,8 +113,8 @@ class Proxy:
         """The pages in a process of their own, as in production."""
         self.has_web = True
         where = ("-b", "127.0.0.1", "-p", str(self.web_port))
-        daphne = (sys.executable, "-m", "daphne", *where, "llamaproxy.asgi:application")
-        return self.beside(*daphne, port=self.web_port)
+        daphne = (sys.executable, str(DAPHNE), *where, "llamaproxy.asgi:application")
+        return self.beside(*daphne, port=self.web_port, start=self._starter())
 
     def start_gateway(self, *options: str) -> Child:
         """The gateway in processes of its own, as in production."""
@@ -134,11 +135,15 @@ class Proxy:
         has_loaded = self.template is not None and self.template.suits(self.env) and not first
         return self.template.start if has_loaded else subprocess.Popen
 
-    def beside(self, *command: str, port: int = 0) -> Child:
+    def beside(
+        self,
+        *command: str,
+        port: int = 0,
+        start: Callable[..., subprocess.Popen[bytes] | Forked] = subprocess.Popen,
+    ) -> Child:
         """Start another program, ended with this proxy; with `port`, wait until it listens there."""
-        child = Child(
-            list(command), self.directory / f"{len(self._others)}.log", cwd=self.directory, env=self.env
-        )
+        log = self.directory / f"{len(self._others)}.log"
+        child = Child(list(command), log, cwd=self.directory, env=self.env, start=start)
         self._others.append(child)
         if port:
             wait_for(f"{command[0]} listens on {port}", lambda: listens(port), lambda: child.output)
@@ -156,7 +161,7 @@ class Proxy:
 
     def close(self) -> None:
         """End everything, and hold that our own processes showed no traceback to the very end."""
-        ours = [child for child in self._others if str(MANAGE) in child.command or "daphne" in child.command]
+        ours = [child for child in self._others if {str(MANAGE), str(DAPHNE)}.intersection(child.command)]
         for child in ours:
             if child.alive:
                 child.signal(signal.SIGTERM)
@@ -376,23 +381,7 @@ class Proxy:
 
     def manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(MANAGE), *arguments]
-        with TemporaryFile() as said, TemporaryFile() as complained:
-            process = self._starter()(
-                command,
-                cwd=self.directory,
-                env=self.env,
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=complained,
-            )
-            try:
-                process.wait(DEADLINE)
-            finally:
-                process.kill()
-            said.seek(0)
-            complained.seek(0)
-            texts = said.read().decode(), complained.read().decode()
-        return subprocess.CompletedProcess(command, process.returncode, *texts)
+        return completed(command, cwd=self.directory, env=self.env, start=self._starter())
 
     def llama(self, *arguments: str) -> str:
         """`manage.py llama …`: what it said."""

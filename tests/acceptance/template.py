@@ -19,9 +19,9 @@ import runpy
 import select
 import socket
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import django
@@ -77,7 +77,7 @@ def load() -> None:
     gc.disable()
     for name in LIBRARIES:
         importlib.import_module(name)
-    with TemporaryDirectory() as data:
+    with tempfile.TemporaryDirectory() as data:
         os.environ.update(DJANGO_SETTINGS_MODULE="llamaproxy.settings", LLAMAPROXY_DATA_DIR=data)
         django.setup()
         for room in ROOMS:
@@ -100,6 +100,7 @@ def forget_settings() -> None:
     for name in OF_SETTINGS:
         del sys.modules[name]
     settings._wrapped = empty
+    tempfile.tempdir = None
     AxesConfig.initialized = False  # else it does not add its settings again
     apps.app_configs.clear()
     apps.apps_ready = apps.models_ready = apps.ready = apps.loading = False

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.browsing import Tabs, badge, chromium, expect, tabs
-from tests.acceptance.children import MANAGE, wait_for
+from tests.acceptance.children import wait_for
 from tests.acceptance.drawn import complaints_of_axe
 from tests.hub import REPOSITORY, stand_in
 
@@ -39,7 +38,7 @@ def test_a_download_survives_kill_9_and_sigterm_of_its_supervisor(proxy, hub):
     hub.bytes_per_second = 200_000
     proxy.start(web=False)
     proxy.wait_for_status("ready")
-    command = proxy.beside(sys.executable, str(MANAGE), "llama", "pull", REPOSITORY)
+    command = proxy.run("llama", "pull", REPOSITORY)
     proxy.wait_for("a part is here", lambda: part.exists() and part.stat().st_size > 100_000)
     proxy.supervisor.signal(signal.SIGKILL)
     proxy.supervisor.wait()

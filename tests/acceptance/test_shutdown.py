@@ -49,7 +49,9 @@ def test_a_terminal_that_closes_says_so_twice_and_nothing_is_hurried(fake, web):
 
 @SHAPES
 def test_with_nohup_a_terminal_may_close(fake, web):
-    fake.start(web=web, through=["-c", NOHUP]).wait_for_status("ready")
+    nohup = fake.directory / "nohup.py"
+    nohup.write_text(NOHUP)
+    fake.start(web=web, through=[str(nohup)], loaded=True).wait_for_status("ready")
     fake.supervisor.signal(signal.SIGHUP)
     assert fake.status()["status"] == "ready"
     assert fake.stop() == 0

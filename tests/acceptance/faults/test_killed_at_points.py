@@ -21,7 +21,7 @@ import requests
 
 from tests.acceptance.conftest import ENGINE_ARGS
 from tests.acceptance.faults.recovery_checks import LARGEST_LOG, left_behind, servers, wait_until_recovered
-from tests.acceptance.test_startup import start_existing
+from tests.acceptance.test_hindered_starts import start_existing
 from tests.deadline import DEADLINE
 
 if TYPE_CHECKING:

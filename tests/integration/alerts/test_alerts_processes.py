@@ -5,16 +5,17 @@ from __future__ import annotations
 import collections
 import importlib
 import importlib.util
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.acceptance.children import MANAGE, Child, environment
 from tests.deadline import DEADLINE
-from tests.integration.building import environment_without
 
-ROOT = Path(__file__).parents[3]
+WORKER = Path(__file__).parents[2] / "alert_worker.py"
 SERVERS, CHANNELS, WORKERS = 4, 3, 3
 
 
@@ -32,60 +33,40 @@ postgres = (
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def environment(request, tmp_path):
-    clean = environment_without("DJANGO_SETTINGS_MODULE")
-    data = tmp_path / "data"
-    data.mkdir()
-    url = f"sqlite:///{data / 'db.sqlite3'}"
+def start(request, tmp_path, installed, template):
+    """Starts processes that share a database; their output is in files."""
+    begin = template.start if template else subprocess.Popen
+    data = tmp_path / "var"
+    shutil.copytree(installed, data)
+    known = {"LLAMAPROXY_DATA_DIR": str(data), "LLAMAPROXY_CONFIG": str(tmp_path / "config.json")}
     if request.param == "postgres":
-        url = request.getfixturevalue("postgres").url
-    made = clean | {
-        "DATABASE_URL": url,
-        "LLAMAPROXY_DATA_DIR": str(data),
-        "SECRET_KEY": "for-tests-only",
-        "REDIS_URL": "",
-        "LLAMAPROXY_CONFIG": str(tmp_path / "config.json"),
-    }
-    run(made, "manage.py", "migrate", "-v0")
-    return made
-
-
-def start(environment, *arguments):
-    return subprocess.Popen(
-        [sys.executable, *arguments], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
-    )
-
-
-def run(environment, *arguments):
-    process = start(environment, *arguments)
-    _, errors = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 0, errors
-
-
-@pytest.fixture
-def worker(environment):
-    """Starts one that sends, for so many seconds at most, until so many are sent."""
+        known["DATABASE_URL"] = request.getfixturevalue("postgres").url
     started = []
 
-    def begin(seconds, count=10**6):
-        arguments = ["-m", "tests.alert_worker", "work", str(seconds), str(count)]
-        started.append(start(environment, *arguments))
+    def start_it(script, *arguments):
+        command = [sys.executable, str(script), *arguments]
+        log = tmp_path / f"{len(started)}.log"
+        started.append(Child(command, log, cwd=tmp_path, env=environment(**known), start=begin))
         return started[-1]
 
-    yield begin
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stderr.close()
+    if request.param == "postgres":
+        done(start_it(MANAGE, "migrate", "--verbosity", "0"))
+    yield start_it
+    for child in started:
+        child.kill()
 
 
-def test_each_message_is_sent_once_and_in_order(environment, worker, hook):
-    workers = [worker(DEADLINE, 2 * SERVERS * CHANNELS) for _ in range(WORKERS)]
-    run(environment, "-m", "tests.alert_worker", "seed", hook.url, str(SERVERS), str(CHANNELS))
-    for process in workers:
-        _, errors = process.communicate(timeout=DEADLINE)
-        assert process.returncode == 0, errors
-        assert "❌" not in errors
+def done(child):
+    assert child.wait() == 0, child.output
+
+
+def test_each_message_is_sent_once_and_in_order(start, hook):
+    all_of_them = str(2 * SERVERS * CHANNELS)
+    workers = [start(WORKER, "work", str(DEADLINE), all_of_them) for _ in range(WORKERS)]
+    done(start(WORKER, "seed", hook.url, str(SERVERS), str(CHANNELS)))
+    for worker in workers:
+        done(worker)
+        assert "❌" not in worker.output
     sent = collections.defaultdict(list)
     for post in hook.posts:
         sent[post.path, post.json["server"]].append(post.json["event"])

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sqlite3
+import subprocess
 import sys
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -38,14 +39,15 @@ def copied(tmp_path):
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(tmp_path, template):
     """Starts processes with their data in `var`; in the end there is none, and none has shown a traceback."""
     children = []
 
     def start_it(*command):
         log = tmp_path / f"{len(children)}.log"
         env = environment(LLAMAPROXY_DATA_DIR=str(tmp_path / "var"), TMPDIR=str(tmp_path))
-        children.append(Child([sys.executable, *command], log, cwd=tmp_path, env=env))
+        begin = template.start if template and command[0] == str(MANAGE) else subprocess.Popen
+        children.append(Child([sys.executable, *command], log, cwd=tmp_path, env=env, start=begin))
         return children[-1]
 
     yield start_it

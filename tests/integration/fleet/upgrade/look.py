@@ -1,6 +1,6 @@
 """What is in the database of an installation, as JSON: run as a process of its own, which reads DATABASE_URL.
 
-`python -m tests.integration.fleet.upgrade.look rows` for the rows alone, whatever is migrated; `all` for what people see.
+`python look.py rows` for the rows alone, whatever is migrated; `all` for what people see.
 """
 
 from __future__ import annotations

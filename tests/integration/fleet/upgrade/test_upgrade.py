@@ -13,7 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.integration.building import environment_without, wait_until
+from tests.acceptance.children import MANAGE, Child, completed, environment
+from tests.integration.building import wait_until
 from tests.ports import free_port
 from tests.postgres import throwaway_cluster
 
@@ -32,7 +33,6 @@ MOVED = {
 """The models of the one app of before that have another app now."""
 VERSIONS = ["published", "before"]
 """Databases with a part, and with all, of the migrations of the one app."""
-DEADLINE = 60.0
 
 
 class Sqlite:
@@ -82,47 +82,42 @@ def make_database(request, tmp_path_factory):
 class Installation:
     """A database with the environment in which commands find it."""
 
-    def __init__(self, database, directory):
+    def __init__(self, database, directory, start):
         self.database = database
         config = directory / "config.json"
         config.write_text(json.dumps({"llama_server_binary": "/bin/false", "llama_server_port": free_port()}))
-        self.environment = environment_without("REDIS_URL") | {
-            "DATABASE_URL": database.url,
-            "DJANGO_SETTINGS_MODULE": "llamaproxy.settings",
-            "LLAMAPROXY_DATA_DIR": str(directory / "data"),
-            "LLAMAPROXY_CONFIG": str(config),
-            "SECRET_KEY": "for-tests-only",
-        }
-
-    def run(self, *command):
-        return subprocess.run(
-            [sys.executable, *command],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
+        self.start = start
+        self.environment = environment(
+            DATABASE_URL=database.url,
+            DJANGO_SETTINGS_MODULE="llamaproxy.settings",
+            LLAMAPROXY_DATA_DIR=str(directory / "data"),
+            LLAMAPROXY_CONFIG=str(config),
+            SECRET_KEY="for-tests-only",
         )
 
+    def run(self, script, *arguments):
+        command = [sys.executable, str(script), *arguments]
+        return completed(command, cwd=ROOT, env=self.environment, start=self.start)
+
     def manage(self, *arguments):
-        return self.run("manage.py", *arguments)
+        return self.run(MANAGE, *arguments)
 
     def look(self, what="all"):
-        looked = self.run("-m", "tests.integration.fleet.upgrade.look", what)
+        looked = self.run(HERE / "look.py", what)
         assert looked.returncode == 0, looked.stderr
         return json.loads(looked.stdout)
 
 
 @pytest.fixture(scope="module")
-def install(make_database, tmp_path_factory):
+def install(make_database, tmp_path_factory, template):
     """Returns a function that makes an installation, with or without what a version has left there."""
 
     def make(name, version=None):
         database = make_database(name)
         if version:
             database.load(version)
-        return Installation(database, tmp_path_factory.mktemp(f"{name}-node"))
+        start = template.start if template else subprocess.Popen
+        return Installation(database, tmp_path_factory.mktemp(f"{name}-node"), start)
 
     return make
 
@@ -226,23 +221,20 @@ def test_every_admin_page_is_at_its_address_of_before(upgraded):
 def test_a_supervisor_that_starts_carries_an_old_database_over(install, tmp_path, version):
     installation = install(f"supervised_{version}", version)
     before = expected(installation.look("rows"))
-    log = tmp_path / "log"
-    with log.open("w") as output:
-        supervisor = subprocess.Popen(
-            [sys.executable, "manage.py", "runsupervisor", "--no-web", "--node", "spare"],
-            cwd=ROOT,
-            env=installation.environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            wait_until(lambda: "[LLAMA]" in log.read_text() or supervisor.poll() is not None, DEADLINE)
-            supervisor.send_signal(signal.SIGTERM)
-            assert supervisor.wait(DEADLINE) == 0, log.read_text()
-        finally:
-            supervisor.kill()
-            supervisor.wait()
-    assert "Bringing it up to date" in log.read_text()
+    supervisor = Child(
+        [sys.executable, str(MANAGE), "runsupervisor", "--no-web", "--node", "spare"],
+        tmp_path / "log",
+        cwd=ROOT,
+        env=installation.environment,
+        start=installation.start,
+    )
+    try:
+        wait_until(lambda: "[LLAMA]" in supervisor.output or not supervisor.alive)
+        supervisor.signal(signal.SIGTERM)
+        assert supervisor.wait() == 0, supervisor.output
+    finally:
+        supervisor.kill()
+    assert "Bringing it up to date" in supervisor.output
     after = installation.look("rows")
     for table, rows in before.items():
         if table.startswith("supervisor_app_"):
