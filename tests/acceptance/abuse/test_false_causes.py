@@ -8,7 +8,7 @@ import signal
 import pytest
 import requests
 
-from tests.acceptance.abuse.test_shortage import several_heartbeats
+from tests.acceptance.abuse.test_shortage import two_heartbeats
 from tests.deadline import DEADLINE
 
 WORDS = "CUDA error: out of memory"
@@ -19,7 +19,7 @@ def without_a_file(proxy, *flags):
     """The failure of a start whose flags name what is not there, after some more looks at it."""
     proxy.configure(llama_server_args=[*proxy.config["llama_server_args"], *flags])
     proxy.start().wait_for_status("error")
-    several_heartbeats(proxy)
+    two_heartbeats(proxy)
     status = proxy.wait_for_status("error")
     assert status["retries"] == 0
     return status["failure"]
