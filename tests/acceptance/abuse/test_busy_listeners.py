@@ -7,7 +7,7 @@ import pytest
 
 from tests.bench.strangers.attacks import attacked
 
-ROUNDS = 5
+ROUNDS = 3
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from tests.ports import free_port
 
 STEPS = 40
 QUICK = {"health_check_interval_ms": 100, "max_health_checks": 30, "retry_backoff_ms": 200, "max_retries": 1}
-"""Silence may last 3 s: a tenth of the download."""
+"""Silence may last 3 s: less than a third of the download."""
 
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
@@ -79,7 +79,7 @@ def fetching(make_proxy, engine, model, tmp_path):
 
 
 def test_a_download_may_take_longer_than_any_start(fetching):
-    with source(fetching.port, fetching.data, seconds=20):
+    with source(fetching.port, fetching.data, seconds=10):
         fetching.start()
         fetching.wait_for(
             "the download is shown",

@@ -17,6 +17,7 @@ from tests.deadline import DEADLINE
 GREEDY = 24
 MAX_QUEUE = 8
 CONNECTIONS = 4096
+"""That a process of the gateway keeps."""
 
 
 def ask(url, key):
@@ -31,6 +32,7 @@ def shared(make_proxy, request):
     proxy = make_proxy(max_queue=MAX_QUEUE, max_concurrent=1)
     proxy.script("--fake-token-seconds", "0.05")
     proxy.keys = make_keys(proxy, {"greedy": {}, "modest": {}})
+    proxy.processes = 2 if request.param == "workers" else 1
     if request.param == "workers":
         proxy.start("--no-gateway").wait_for_status("ready")
         proxy.start_gateway("--workers", "2")
@@ -51,7 +53,7 @@ def test_a_key_that_fills_the_queue_takes_nobody_elses_turn(shared):
 
 def test_idle_connections_of_strangers_keep_nobody_out(shared):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    number = 2 * CONNECTIONS + 200
+    number = shared.processes * CONNECTIONS + 200
     if hard != resource.RLIM_INFINITY and hard < number + 500:
         pytest.skip(f"needs {number} sockets, may have {hard}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, number + 500), hard))
