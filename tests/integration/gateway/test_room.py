@@ -9,7 +9,7 @@ import pytest
 
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.servers.hold import Hold
-from supervisor_app.gateway.servers.visit import PATIENCE_SECONDS
+from supervisor_app.gateway.servers.waiting import PATIENCE_SECONDS
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import EMBEDDINGS, question, request, streaming
 from tests.integration.gateway.scripts import answers, hangs, waits_for
