@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
 from supervisor_app.core.beat import beat_after
+from supervisor_app.core.chores import Chores
 from supervisor_app.core.lifecycle.tries import spread
 from supervisor_app.core.recorder import Recorder
 from supervisor_app.core.room.room import Room
-from supervisor_app.core.shortage import CANNOT
 from supervisor_app.core.supervisor import ServerSupervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
-    from supervisor_app.core.devices import Survey
     from supervisor_app.core.ports import Clock, Contexts, Footprints, Probe, Processes, Publisher, Store
     from supervisor_app.core.server_config import ServerConfig
     from supervisor_app.core.vitals import Vitals
@@ -31,15 +29,9 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
 """Longest delay of a command whose nudge was lost."""
 HEARTBEAT_SECONDS = 5.0
-CHORES_SECONDS = 1.0
-"""Interval between two cuts of a log that is flooded at 100 MB/s."""
 PRUNE_SECONDS = 3600.0
 FIRST_PRUNE_SECONDS = 60.0
 """Delay of the first pruning: a start has enough to do."""
-SURVEY_SECONDS = 10.0
-"""Interval between two looks at memory and GPUs while a server runs."""
-IDLE_SURVEY_SECONDS = 60.0
-"""Pause between surveys while no server runs."""
 FLUSH_SECONDS = 5.0
 """Time for saving the last states at the end."""
 
@@ -51,21 +43,10 @@ class Watched:
     supervisor: ServerSupervisor
     recorder: Recorder
     tasks: tuple[asyncio.Task[None], ...]
-    log_outage: Outage
-    """Failures to rotate the server's log."""
-    trimming: asyncio.Task[None] | None = None
-
-    def trim(self, work: Coroutine[None, None, None]) -> None:
-        """Cut the log, unless the last cut still runs: a disk that hangs must delay nobody."""
-        if self.trimming is not None and not self.trimming.done():
-            work.close()
-            return
-        self.trimming = asyncio.create_task(work, name="trim")
 
     def cancel(self) -> None:
-        for task in (*self.tasks, self.trimming):
-            if task is not None:
-                task.cancel()
+        for task in self.tasks:
+            task.cancel()
 
 
 class NodeSupervisor:
@@ -115,12 +96,6 @@ class NodeSupervisor:
         self._prune_at = clock.monotonic() + FIRST_PRUNE_SECONDS
         self._ports: set[int] = set()
         """Ports that were chosen for second processes of servers."""
-        self._surveyed_at = float("-inf")
-        self._surveyed: list[int] = []
-        """Pids of the servers that ran at the last look."""
-        self._surveying: asyncio.Task[None] | None = None
-        self._devices: Survey | None = None
-        """Devices as they were seen since the last heartbeat."""
         self.room = Room(
             clock=clock,
             look=processes.devices,
@@ -130,6 +105,7 @@ class NodeSupervisor:
             cpus=cpus,
         )
         self._making_room: asyncio.Task[None] | None = None
+        self._chores = Chores(processes, clock, self._supervisors)
         self._doing_chores: asyncio.Task[None] | None = None
 
     def nudge(self) -> None:
@@ -178,7 +154,7 @@ class NodeSupervisor:
 
     async def run(self) -> None:
         """Reconcile until cancelled; `shutdown` comes after that. Raises what a task of a server raised."""
-        self._doing_chores = asyncio.create_task(self._do_chores(), name="chores")
+        self._doing_chores = asyncio.create_task(self._chores.run(), name="chores")
         self._doing_chores.add_done_callback(lambda _: self.nudge())
         try:
             while True:
@@ -187,13 +163,6 @@ class NodeSupervisor:
                 await self._pause()
         finally:
             self._doing_chores.cancel()
-
-    async def _do_chores(self) -> None:
-        """Look after logs and devices, until cancelled: not behind a database that hangs."""
-        while True:
-            self._trim_logs()
-            self._survey()
-            await self._clock.sleep_until(beat_after(self._clock.monotonic(), CHORES_SECONDS))
 
     async def reconcile(self) -> None:
         """Reconcile once."""
@@ -219,7 +188,8 @@ class NodeSupervisor:
         await asyncio.gather(*(watched.recorder.flush(FLUSH_SECONDS) for watched in self._watched.values()))
         for watched in self._watched.values():
             watched.cancel()
-        for task in (self._surveying, self._making_room, *self._tidying):
+        self._chores.close()
+        for task in (self._making_room, *self._tidying):
             if task is not None:
                 task.cancel()
         tasks = [task for watched in self._watched.values() for task in watched.tasks]
@@ -276,13 +246,7 @@ class NodeSupervisor:
             asyncio.create_task(supervisor.run(), name=f"{config.name}-supervisor"),
             asyncio.create_task(recorder.run(), name=f"{config.name}-recorder"),
         )
-        log_outage = Outage(
-            log,
-            f"❌ [LOGS] The log of {config.name} was cut and could not be kept: {{reason}}",
-            f"✅ [LOGS] The log of {config.name} is kept again",
-            level=logging.ERROR,
-        )
-        self._watched[config.name] = Watched(supervisor, recorder, tasks, log_outage)
+        self._watched[config.name] = Watched(supervisor, recorder, tasks)
         for task in tasks:
             task.add_done_callback(lambda _: self.nudge())
 
@@ -294,6 +258,7 @@ class NodeSupervisor:
             watched.supervisor.leave("It was deleted or renamed.")
         elif watched.supervisor.is_idle:
             watched.cancel()
+            self._chores.forget(name)
             del self._watched[name]
             self._tidy(self._contexts.forget([name]))
             await self._publisher.removed(name)
@@ -322,8 +287,7 @@ class NodeSupervisor:
         now = self._clock.monotonic()
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + HEARTBEAT_SECONDS
-            devices, self._devices = self._devices, None
-            await self._store.heartbeat(list(self._watched), devices)
+            await self._store.heartbeat(list(self._watched), self._chores.take_survey())
             # Not before: on a full disk reading goes on, and each failure would be logged as the first one.
             self._store_outage.over()
 
@@ -336,38 +300,6 @@ class NodeSupervisor:
         self._tidy(self._contexts.prune())
         if await self._store.prune():
             self._prune_at = now
-
-    def _trim_logs(self) -> None:
-        for name, watched in self._watched.items():
-            if self._processes.log_is_large(name):
-                watched.trim(self._trim_log(name, watched.log_outage))
-
-    async def _trim_log(self, name: str, outage: Outage) -> None:
-        try:
-            if await self._processes.trim_log(name):
-                outage.over()
-        except CANNOT as error:
-            outage.failed(error)
-
-    def _survey(self) -> None:
-        """Look at memory and GPUs when that is due, or other processes run than at the last look.
-
-        Not while the last look still waits for a driver.
-        """
-        if self._surveying is not None and not self._surveying.done():
-            return
-        pids = [pid for watched in self._watched.values() for pid in watched.supervisor.pids]
-        now, interval = self._clock.monotonic(), SURVEY_SECONDS if pids else IDLE_SURVEY_SECONDS
-        if pids == self._surveyed and now < self._surveyed_at + interval:
-            return
-        self._surveyed_at, self._surveyed = now, pids
-        self._surveying = asyncio.create_task(self._look_at_devices(pids), name="devices")
-
-    async def _look_at_devices(self, pids: Collection[int]) -> None:
-        with suppress(*CANNOT):  # for want of our own: the next time
-            self._devices = survey = await self._processes.devices(pids)
-            for watched in self._watched.values():
-                watched.supervisor.surveyed(survey)
 
     async def _pause(self) -> None:
         nudge = asyncio.create_task(self._nudged.wait())

@@ -8,7 +8,7 @@ import shutil
 import pytest
 import requests
 
-from supervisor_app.core import node
+from supervisor_app.core import chores
 from supervisor_app.core.devices import HOST
 from supervisor_app.core.machine.clock import SystemClock
 from supervisor_app.core.machine.probe import HttpProbe
@@ -92,7 +92,7 @@ def _impatient(monkeypatch):
     """Learn within a second instead of within a minute."""
     monkeypatch.setattr(peak, "LEAST_SECONDS", 0.3)
     monkeypatch.setattr(peak, "PAUSE_SECONDS", 0.3)
-    monkeypatch.setattr(node, "SURVEY_SECONDS", 0.2)
+    monkeypatch.setattr(chores, "SURVEY_SECONDS", 0.2)
     monkeypatch.setattr(watchdog, "IDLE_INTERVAL", 0.2)
     monkeypatch.setattr(watchdog, "BUSY_INTERVAL", 0.2)
 
