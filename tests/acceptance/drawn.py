@@ -25,12 +25,14 @@ RENEW = "UPDATE supervisor_app_nodelease SET renewed_at = strftime('%Y-%m-%d %H:
 
 DRAW = """
 from supervisor_app.alerts.models import Incident, IncidentNote
+from supervisor_app.fleet.models import AuditEntry
 from supervisor_app.fleet.status_page import choose
 from tests.scenes import draw
 
 draw("three")
 choose({"gemma-3-12b": "Chat", "qwen3-30b-a3b": "Coding"})
 incident = Incident.objects.filter(server__name="gemma-3-12b").latest("opened_at")
+AuditEntry.objects.create(actor="someone", door="page", action="add", subject="key", after={"note": "x" * 300})
 IncidentNote.objects.create(incident=incident, text="A new card is on its way.", author="someone")
 """
 

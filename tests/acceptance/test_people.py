@@ -100,7 +100,7 @@ def test_times_are_those_of_the_reader(visit):
     expect(time).to_contain_text(told[:5], timeout=DEADLINE * 1000)
 
 
-@pytest.mark.parametrize("path", ["/", "/styleguide/", "/servers/gemma-3-12b/runs/"])
+@pytest.mark.parametrize("path", ["/", "/audit/", "/styleguide/", "/servers/gemma-3-12b/runs/"])
 def test_a_phone_shows_rows_without_scrolling_sideways(visit, path):
     page = visit(path, viewport={"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
