@@ -22,3 +22,5 @@ from llamaproxy.settings import DATA_DIR, DATABASES
 # A file, because the supervisor writes from other threads than the test reads in.
 DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+# Each client of a test has a middleware of its own, which otherwise looks at every static file first.
+WHITENOISE_AUTOREFRESH = True

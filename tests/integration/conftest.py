@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from channels.layers import channel_layers
 from django.contrib.auth.models import User
-from django.db import connection
+from django.core.management.commands import flush
+from django.db import connection, transaction
 from django.test import Client
 
 from supervisor_app.core.machine.processes import LocalProcesses
@@ -26,6 +27,8 @@ from tests.integration.spawning import until_async
 if TYPE_CHECKING:
     from supervisor_app.core.machine.process import LocalProcess
     from supervisor_app.core.spec import LaunchSpec
+
+MADE_WITH_TABLES = ("django_content_type", "auth_permission", "auth_group", "auth_group_permissions")
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +47,26 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix, i
 def django_db_keepdb():
     """Use the database that is there: it goes with the data directory of the tests."""
     return True
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker):
+    """Put back what Django makes with tables as it was, when a test has emptied them: that took 0.1 s of CPU each time."""
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        made = []
+        for table in MADE_WITH_TABLES:
+            cursor.execute(f"SELECT * FROM {table}")
+            places = ", ".join(["%s"] * len(cursor.description))
+            made.append((f"INSERT INTO {table} VALUES ({places})", cursor.fetchall()))
+
+    def put_back(*_):
+        with transaction.atomic(), connection.cursor() as cursor:
+            for insert, rows in made:
+                cursor.executemany(insert, rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flush, "emit_post_migrate_signal", put_back)
+        yield
 
 
 @pytest.fixture(autouse=True)
