@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+VARIABLE = "MEASURE"
 SOURCES = ["llamaproxy", "supervisor_app"]
 OMITTED = ["*/migrations/*"]
 EXCLUDED = ["if TYPE_CHECKING:", "@overload", "raise AssertionError", r"\.\.\.$", "case never:"]
@@ -92,7 +93,7 @@ def report(directory: Path) -> Iterator[str]:
 def asked_for() -> Probes | None:
     """Place the probes, where somebody wants to measure; not in the processes that a measured one starts."""
     is_worker = "PYTEST_XDIST_WORKER" in os.environ
-    directory = os.environ.pop("MEASURE", "") if is_worker else os.environ.get("MEASURE", "")
+    directory = os.environ.pop(VARIABLE, "") if is_worker else os.environ.get(VARIABLE, "")
     return Probes(Path(directory).absolute()) if directory else None
 
 

@@ -144,12 +144,17 @@ def tell(teller: socket.socket, number: int) -> None:
         teller.send(str(number).encode())
 
 
-def become(order: dict[str, Any]) -> None:
-    """Run the script of an order as if this process had been started with it."""
+def take_over(order: dict[str, Any]) -> None:
+    """Take the environment and the directory of an order, and nothing of the template's but its modules."""
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.environ.clear()
     os.environ.update(order["environment"])
     os.chdir(order["directory"])
+
+
+def become(order: dict[str, Any]) -> None:
+    """Run the script of an order as if this process had been started with it."""
+    take_over(order)
     sys.argv = order["arguments"]
     sys.path[0] = str(Path(sys.argv[0]).parent)
     runpy.run_path(sys.argv[0], run_name="__main__")
