@@ -68,7 +68,7 @@ class FakeClock:
 
 async def settle() -> None:
     """Let every task run as far as it gets."""
-    # No public name says whether anything is left to run; all rounds for each step were half of the CPU of these tests.
+    # No public name says whether anything is left to run. All rounds each time were half of the CPU of tests.
     ready = getattr(asyncio.get_running_loop(), "_ready", True)
     for _ in range(SETTLE_ROUNDS):
         await asyncio.sleep(0)
