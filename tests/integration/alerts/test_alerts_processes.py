@@ -32,25 +32,37 @@ postgres = (
 )
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def start(request, tmp_path, installed, template):
-    """Starts processes that share a database; their output is in files."""
+def begun(environment, directory, template, script, *arguments):
+    """A process of Python in a directory, its output in a file there."""
     begin = template.start if template else subprocess.Popen
+    number = len(list(directory.glob("*.log")))
+    command = [sys.executable, str(script), *arguments]
+    return Child(command, directory / f"{number}.log", cwd=directory, env=environment, start=begin)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def shared(request, tmp_path, installed, template):
+    """Environment of processes that share a database, whose tables are there."""
     data = tmp_path / "var"
     shutil.copytree(installed, data)
     known = {"LLAMAPROXY_DATA_DIR": str(data), "LLAMAPROXY_CONFIG": str(tmp_path / "config.json")}
-    if request.param == "postgres":
-        known["DATABASE_URL"] = request.getfixturevalue("postgres").url
+    if request.param == "sqlite":
+        return environment(**known)
+    known["DATABASE_URL"] = request.getfixturevalue("postgres").url
+    made = environment(**known)
+    done(begun(made, tmp_path, template, MANAGE, "migrate", "--verbosity", "0"))
+    return made
+
+
+@pytest.fixture
+def start(shared, tmp_path, template):
+    """Starts processes that share a database; their output is in files."""
     started = []
 
     def start_it(script, *arguments):
-        command = [sys.executable, str(script), *arguments]
-        log = tmp_path / f"{len(started)}.log"
-        started.append(Child(command, log, cwd=tmp_path, env=environment(**known), start=begin))
+        started.append(begun(shared, tmp_path, template, script, *arguments))
         return started[-1]
 
-    if request.param == "postgres":
-        done(start_it(MANAGE, "migrate", "--verbosity", "0"))
     yield start_it
     for child in started:
         child.kill()

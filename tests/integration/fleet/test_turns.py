@@ -19,7 +19,7 @@ from supervisor_app.fleet import turns
 from supervisor_app.fleet.lease import LEASE, NodeLease
 from supervisor_app.fleet.models import LlamaServer, RestartTurn, ServerState
 from tests.deadline import DEADLINE
-from tests.integration.alerts.test_alerts_processes import environment, postgres  # noqa: F401
+from tests.integration.alerts.test_alerts_processes import postgres, shared  # noqa: F401
 from tests.integration.fleet.storing import opened
 
 ROOT = Path(__file__).parents[3]
@@ -117,24 +117,24 @@ def contested():
     NodeLease.objects.all().delete()
 
 
-@pytest.mark.parametrize("environment", ["postgres"], indirect=True)
-def test_turns_are_released_in_the_order_in_which_they_are_acquired(environment):  # noqa: F811
+@pytest.mark.parametrize("shared", ["postgres"], indirect=True)
+def test_turns_are_released_in_the_order_in_which_they_are_acquired(shared):  # noqa: F811
     """PostgreSQL locks rows; SQLite the whole database."""
     code = "import django; django.setup(); from tests.integration.fleet import test_turns; test_turns.contested()"
-    django = environment | {"DJANGO_SETTINGS_MODULE": "llamaproxy.settings"}
+    django = shared | {"DJANGO_SETTINGS_MODULE": "llamaproxy.settings"}
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=django, check=True, timeout=2 * DEADLINE)
 
 
-def test_of_several_processes_one_at_a_time_has_the_turn(environment):  # noqa: F811
+def test_of_several_processes_one_at_a_time_has_the_turn(shared):  # noqa: F811
     """On SQLite and on PostgreSQL: what each says while it has the turn never mixes with another's."""
     setup = (
         "import django; django.setup(); from tests.integration.fleet.test_turns import prepared; prepared()"
     )
-    django = environment | {"DJANGO_SETTINGS_MODULE": "llamaproxy.settings"}
+    django = shared | {"DJANGO_SETTINGS_MODULE": "llamaproxy.settings"}
     subprocess.run([sys.executable, "-c", setup], cwd=ROOT, env=django, check=True, timeout=DEADLINE)
-    shared = Path(environment["LLAMAPROXY_DATA_DIR"], "said")
+    log = Path(shared["LLAMAPROXY_DATA_DIR"], "said")
     racers = []
-    with shared.open("a") as said:
+    with log.open("a") as said:
         for name in "abc":
             code = RACE.format(aliases=ALIASES if name != "b" else ALIASES[::-1])
             command = [sys.executable, "-c", code, name, "8"]
@@ -144,7 +144,7 @@ def test_of_several_processes_one_at_a_time_has_the_turn(environment):  # noqa: 
         for racer in racers:
             racer.stdin.close()
         assert [racer.wait(DEADLINE) for racer in racers] == [0, 0, 0]
-    lines = shared.read_text().split()
+    lines = log.read_text().split()
     assert Counter(lines) == {f"{sign}{name}": 8 for sign in "+-" for name in "abc"}
     pairs = zip(lines[::2], lines[1::2], strict=True)
     assert all(begun[1:] == ended[1:] and begun[0] + ended[0] == "+-" for begun, ended in pairs)
