@@ -7,7 +7,7 @@ import asyncio
 from supervisor_app.core.testing.clock import settle
 
 
-async def test_all_has_run_as_far_as_it_gets_however_many_steps_that_takes():
+async def test_a_task_runs_as_far_as_it_gets_however_many_steps_that_takes():
     steps = []
 
     async def walk():
@@ -21,7 +21,7 @@ async def test_all_has_run_as_far_as_it_gets_however_many_steps_that_takes():
     assert steps == [*range(20)]
 
 
-async def test_what_never_comes_to_rest_is_not_waited_for():
+async def test_a_task_that_never_comes_to_rest_is_not_waited_for():
     async def spin():
         while True:
             await asyncio.sleep(0)
