@@ -74,7 +74,7 @@ async def fetch(
 
     def ask(connection: Connection) -> None:
         made.append(connection)
-        connection.ask(listener, head.encode("latin-1"), body or b"")
+        connection.ask(listener, head.encode("latin-1"), body or b"", last=True)
 
     connecting = backend.connect(ask, listener.on_lost)
     try:

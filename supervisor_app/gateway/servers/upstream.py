@@ -110,8 +110,9 @@ class Connection(asyncio.Protocol):
         self._body: FramedBody | None = None
         self._to_head = False
         self._on_chunk: Callable[[bytes, bytes], None] | None = None
-        self._asked_whole = True
-        """True: nothing of the request was left to `write` when it was asked."""
+        self._may_be_kept = True
+        """False: some of the request was left to `write` when it was asked, or its asker ends the connection.
+        """
         self._usual: Pattern[ResponseHead] | None = None
         """The head of the last answer that came whole."""
         self._reusable = False
@@ -172,12 +173,23 @@ class Connection(asyncio.Protocol):
     # For the asker
 
     def ask(
-        self, listener: Receiver, head: bytes, body: bytes, *, to_head: bool = False, whole: bool = True
+        self,
+        listener: Receiver,
+        head: bytes,
+        body: bytes,
+        *,
+        to_head: bool = False,
+        whole: bool = True,
+        last: bool = False,
     ) -> None:
-        """Send a request. `body`: as far as it has come; `whole`: that is all of the body."""
+        """Send a request.
+
+        `body`: as far as it has come; `whole`: that is all of the body. `last`: the asker ends the connection
+        after the answer, also where the server would keep it.
+        """
         self._listener = listener
         self._to_head = to_head
-        self._asked_whole = whole
+        self._may_be_kept = whole and not last
         self._body, self._head, self._on_chunk = None, b"", None
         if self._transport is None:
             return
@@ -303,7 +315,7 @@ class Connection(asyncio.Protocol):
     def _keep_or_close(self, *, clean: bool) -> None:
         """Keep the connection after a whole answer, if it can be used again; else close it."""
         self.used = True
-        if clean and self._reusable and self._asked_whole:
+        if clean and self._reusable and self._may_be_kept:
             if self._is_paused:
                 self.pause_reading(False)  # a client that did not take this answer may take the next one
             self._pool.keep(self)
