@@ -364,7 +364,8 @@ def _samples(server: LlamaServer, now: int, *, works: bool) -> None:
                 "processed": 3100,
                 "decoded": 812,
                 "used": 4812,
-                "size": 16384,
+                "size": 32768,
+                "shared": 32768,
             }
             for number in range(2)
         ]

@@ -215,6 +215,8 @@ class Slot:
     """Tokens that lie in its context; those of the last task stay."""
     size: int = 0
     """Tokens that its context takes."""
+    shared: int = 0
+    """Tokens of the context that it shares with the other slots; 0: it has its own."""
 
 
 @dataclass(frozen=True, kw_only=True)

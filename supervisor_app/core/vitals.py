@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from supervisor_app.core.command_line.shared_context import ContextFlags
     from supervisor_app.core.sightings import MemorySample, Slot
     from supervisor_app.core.watch.watchdog import Activity
 
@@ -27,7 +28,14 @@ class Vitals:
     slots: tuple[Slot, ...] = ()
     """Slots as they were told last; empty: they never were."""
 
-    def after(self, activity: Activity, memory: MemorySample | None, at: float) -> Vitals:
+    @property
+    def context_size(self) -> int:
+        """Tokens that the context of all slots takes."""
+        return max((slot.shared for slot in self.slots), default=0) or sum(slot.size for slot in self.slots)
+
+    def after(
+        self, activity: Activity, memory: MemorySample | None, at: float, context: ContextFlags
+    ) -> Vitals:
         """Return the vitals after a look. A server that is not asked for its slots has none that work."""
-        slots = activity.each or tuple(replace(slot, works=False) for slot in self.slots)
+        slots = context.told_of(activity.each) or tuple(replace(slot, works=False) for slot in self.slots)
         return replace(self, at=at, cores=activity.cores, memory=memory, slots=slots)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from supervisor_app.common.redact import redact_argv
 from supervisor_app.core import lifecycle
+from supervisor_app.core.command_line.shared_context import context_flags
 from supervisor_app.core.conversations import Conversations
 from supervisor_app.core.diagnosis.fallback import gpu_warnings
 from supervisor_app.core.load_follower import LoadFollower
@@ -75,6 +76,7 @@ class WatchedProcess:
         """Time of the last check if that was silent, and the seconds of CPU used by then."""
         # Nobody knows the flags of a process that was adopted.
         runs_its_spec = not adopted and redact_argv(argv) == redact_argv(spec.argv)
+        self._context = context_flags(argv or spec.args, dict(spec.environment) if not adopted else {})
         self._measured = Measured(process, around, teaches=runs_its_spec)
         self._conversations = Conversations(process, around, attempt=attempt, taken_over=taken_over)
         self._load = LoadFollower(process, around, attempt=attempt, load=load)
@@ -202,7 +204,8 @@ class WatchedProcess:
             now=now,
         )
         self._measured.looked(sample, activity)
-        self.vitals = (self.vitals or Vitals()).after(activity, sample, self._around.clock.time())
+        at = self._around.clock.time()
+        self.vitals = (self.vitals or Vitals()).after(activity, sample, at, self._context)
         trouble = await self._process.log_trouble()
         memory = sample.used if sample else 0
         seen = replace(activity, memory=memory, moved=self.moved, log_trouble=trouble)

@@ -87,7 +87,7 @@ class Course:
             figures["cpu"] = round(vitals.cores, 3)
         if slots:
             figures["context"] = sum(slot.used for slot in slots)
-            figures["context_size"] = sum(slot.size for slot in slots)
+            figures["context_size"] = vitals.context_size
         figures |= _memory(vitals.memory) | {f"{MEMORY}{gpu}": used for gpu, used in vitals.gpus.items()}
         return figures | answers_between(self._passed or passed, passed)
 

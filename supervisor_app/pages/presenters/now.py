@@ -33,7 +33,7 @@ class SlotRow:
     remark: str
     """`43 % of the prompt`, `812 tokens`."""
     context: str
-    """`512 of 2048`; empty: not known."""
+    """`512 of 2048`, `512 of 2048, shared` with the other slots; empty: not known."""
     request: InFlight | None
     speed: str
 
@@ -58,16 +58,21 @@ def _slot_row(slot: Mapping[str, Any], request: InFlight | None) -> SlotRow:
         tokens = max(slot["decoded"], (request.tokens or 0) if request else 0)
         share = request.prefill if request else None
         phase, remark = _progress(tokens, share, slot["cached"] + slot["processed"])
-    context = _("%(used)s of %(size)s") % {"used": slot["used"], "size": slot["size"]} if slot["size"] else ""
     return SlotRow(
         id=str(slot["id"]),
         phase=phase,
         tone=tone,
         remark=remark,
-        context=context,
+        context=_context(slot),
         request=request,
         speed=_speed(request),
     )
+
+
+def _context(slot: Mapping[str, Any]) -> str:
+    if shared := slot.get("shared"):  # a supervisor of an older version does not say it
+        return _("%(used)s of %(size)s, shared") % {"used": slot["used"], "size": shared}
+    return _("%(used)s of %(size)s") % {"used": slot["used"], "size": slot["size"]} if slot["size"] else ""
 
 
 def _request_row(request: InFlight) -> SlotRow:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from supervisor_app.core.devices import Device, Survey
 from supervisor_app.core.machine.slot_sight import slot_of
 from supervisor_app.core.sightings import MemorySample, ProcessUsage, Slot, Slots
-from supervisor_app.core.testing import make_config
+from supervisor_app.core.testing import make_config, make_spec
 from tests.unit.core.supervising import bench
 from tests.unit.core.test_node import node
 
@@ -62,6 +64,16 @@ async def test_a_look_at_a_server_that_works_tells_its_slots_and_its_cpu():
         assert vitals.memory.anon == 5
         assert vitals.cores > 0
         assert b.clock.time() - vitals.at <= 6
+
+
+@pytest.mark.parametrize(("args", "size"), [((), 2048), (("-np", "2"), 4096)])
+async def test_the_command_line_says_whether_slots_share_their_context(args, size):
+    async with bench(make_config(spec=make_spec(args=args))) as b:
+        b.processes.last.used = ProcessUsage(connections=1)
+        each = (WORKS, replace(WORKS, id=1, works=False))
+        b.probe.working = Slots(answered=True, busy=True, mark=1, working=1, total=2, each=each)
+        await b.clock.advance(6)
+        assert b.supervisor.vitals.context_size == size
 
 
 async def test_slots_of_a_server_that_is_idle_again_work_no_more():

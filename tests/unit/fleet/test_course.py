@@ -49,6 +49,12 @@ def test_the_context_is_that_of_all_slots_idle_ones_too():
     assert (figures["context"], figures["context_size"], figures["in_flight"]) == (600, 4096, 1)
 
 
+def test_a_context_that_slots_share_counts_once():
+    slots = (slot(works=True, used=300, shared=2048), slot(used=64, shared=2048))
+    figures = figures_of((vitals(slots=slots), NOTHING))
+    assert (figures["context"], figures["context_size"]) == (364, 2048)
+
+
 def test_speeds_follow_the_slots_and_the_records_of_what_has_left_them():
     before, after = (
         Passed(generated=500, prompt=900, cached=100),
@@ -117,5 +123,6 @@ def test_a_course_tells_its_slots_and_whether_they_work():
             "decoded": 5,
             "used": 9,
             "size": 2048,
+            "shared": 0,
         }
     ]

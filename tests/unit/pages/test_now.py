@@ -36,6 +36,10 @@ def test_an_idle_slot_tells_what_lies_in_its_context():
     assert told([slot(0, used=300)]) == [("0", "Idle", "", "300 of 512", "", "")]
 
 
+def test_a_slot_without_a_context_of_its_own_says_that():
+    assert told([slot(0, used=91, shared=1024)])[0][3] == "91 of 1024, shared"
+
+
 @pytest.mark.parametrize(
     ("fields", "flying", "phase", "remark"),
     [
