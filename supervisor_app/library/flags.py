@@ -61,6 +61,11 @@ class Load:
     draft: Draft = field(default_factory=lambda: Draft())
 
     @property
+    def shares_context(self) -> bool:
+        """Do the slots use one context? Where llama-server chooses their number, also against `-no-kvu`."""
+        return bool(self.unified) or self.slots == 0
+
+    @property
     def shrinks(self) -> bool:
         """Does llama-server itself take less where less is free? It changes what nobody has set."""
         return self.fit and self.context == 0 and self.gpu_layers == ALL_LAYERS
@@ -133,6 +138,7 @@ _VALUED: dict[str, tuple[str, Callable[[str], Any]]] = {
     **dict.fromkeys(("-m", "--model"), ("model", Path)),
     **dict.fromkeys(("-c", "--ctx-size"), ("context", _count)),
     **dict.fromkeys(("-np", "--parallel"), ("slots", _count)),
+    "--kv-unified-per-slot": ("per_slot", _count),
     **dict.fromkeys(("-b", "--batch-size"), ("batch", _count)),
     **dict.fromkeys(("-ub", "--ubatch-size"), ("micro_batch", _count)),
     **dict.fromkeys(("-ngl", "--gpu-layers", "--n-gpu-layers"), ("gpu_layers", _layers)),
@@ -201,6 +207,9 @@ def load_of(args: Sequence[str]) -> Load:
         elif flag in _OF_DRAFT:
             name, convert = _OF_DRAFT[flag]
             of_draft[name] = _converted(flag, convert, words)
+    per_slot = said.pop("per_slot", 0)
+    if per_slot and not said.get("context"):
+        said["context"] = per_slot * (said.get("slots") or DEFAULT_SLOTS)
     return Load(draft=Draft(**of_draft), **said)
 
 

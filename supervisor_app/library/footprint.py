@@ -152,8 +152,7 @@ class _Sequences:
 
 def _sequences(shape: Shape, load: Load) -> _Sequences:
     slots = load.slots or DEFAULT_SLOTS
-    unified = load.unified if load.unified is not None else load.slots == 0
-    if unified or slots == 1:
+    if load.shares_context or slots == 1:
         return _Sequences(slots, True, _padded(load.context or shape.context))
     each = load.context // slots if load.context else shape.context
     return _Sequences(slots, False, _padded(each))

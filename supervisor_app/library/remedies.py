@@ -27,7 +27,7 @@ def remedies(model: Model, load: Load) -> Iterator[tuple[str, Load]]:
     Raises ModelError when the metadata of the model make no sense.
     """
     slots = load.slots or DEFAULT_SLOTS
-    shared = load.unified if load.unified is not None else load.slots == 0
+    shared = load.shares_context
     context = load.context or shape_of(model).context * (1 if shared else slots)
     least = STEP if shared else STEP * slots
     for halving in range(1, HALVINGS + 1):

@@ -27,6 +27,19 @@ def test_flags_are_read_in_all_their_spellings():
 
 
 @pytest.mark.parametrize(
+    ("line", "is_shared"),
+    [("", True), ("-no-kvu", True), ("-np 2", False), ("-np 2 -kvu", True), ("-np 2 -kvu -no-kvu", False)],
+)
+def test_slots_share_the_context_where_llama_server_chooses_their_number_or_is_told_to(line, is_shared):
+    assert load_of(line.split()).shares_context is is_shared
+
+
+@pytest.mark.parametrize(("line", "context"), [("", 2048), ("-np 3", 1536), ("-np 3 -c 1024", 1024)])
+def test_a_limit_for_each_slot_is_the_size_of_a_context_that_has_none(line, context):
+    assert load_of(f"--kv-unified-per-slot 512 {line}".split()).context == context
+
+
+@pytest.mark.parametrize(
     ("word", "layers"), [("auto", ALL_LAYERS), ("all", ALL_LAYERS), ("-1", ALL_LAYERS), ("0", 0)]
 )
 def test_layers_on_gpus(word, layers):

@@ -147,6 +147,7 @@ def test_a_context_is_shared_by_slots_or_each_has_its_own():
     assert context("-np 2") == 2 * 4096 * a_token
     assert context("-np 2 -c 1000") == 2 * 512 * a_token
     assert context("-np 2 -c 1000 -kvu") == 1024 * a_token
+    assert context("-c 1000 -no-kvu") == 1024 * a_token
 
 
 def test_a_cache_of_another_type_is_smaller():
