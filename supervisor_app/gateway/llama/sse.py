@@ -42,8 +42,11 @@ class ContentScanner:
         return self.seen
 
 
-_ERROR = re.compile(rb'(?m)^(?:error:|event: ?error$|data: ?\{\s*"error"\s*:)')
+_ERROR = re.compile(rb'(?m)^(?:error:|event: ?(?:error|response\.failed)$|data: ?\{\s*"error"\s*:)')
 """An error event. A model's own words stand in a string: quotes escaped, in the middle of a line."""
+_CODE = re.compile(rb'"code": ?([45]\d\d)\b')
+WHOLE, GAVE_UP = 200, 500
+"""Status of a stream that ended well, and of an error that names none."""
 
 _BEGINNINGS = (b"data:", b"event:", b"error:")
 """Beginnings of an event."""
@@ -62,18 +65,24 @@ class StreamForm:
     is_long: bool = False
     """The last event holds the whole prompt or answer: it may be longer than the bytes that are kept."""
 
-    def is_whole(self, end: bytes) -> bool:
-        """Did a stream with this `end` come to its own end, or only its connection?"""
+    def status_at(self, end: bytes) -> int | None:
+        """Return the status with which a stream with this `end` ended; None: only its connection did.
+
+        `WHOLE` or, where the last event says that the server gave up, the status of that error.
+        """
         if self.last is None:
-            return True
+            return WHOLE
         end = end.replace(b"\r\n", b"\n")
         _, before, event = end.rstrip().rpartition(b"\n\n")
         if self.is_long:
             if not end.endswith(b"\n\n"):  # it is cut in the middle
-                return False
+                return None
             if not (before or event.startswith(_BEGINNINGS)):  # its beginning is out of sight
-                return True
-        return _ERROR.search(event) is not None or self.last.search(event) is not None
+                return WHOLE
+        if _ERROR.search(event) is not None:
+            code = _CODE.search(event)
+            return GAVE_UP if code is None else int(code[1])
+        return None if self.last.search(event) is None else WHOLE
 
 
 _DONE = re.compile(rb"(?m)^data: ?\[DONE\]$")
@@ -82,7 +91,7 @@ TEXT = StreamForm(last=_DONE)
 MESSAGES = StreamForm(piece=b"event: content_block_delta", last=re.compile(rb"(?m)^event: ?message_stop$"))
 RESPONSES = StreamForm(
     piece=b".delta\ndata:",
-    last=re.compile(rb"(?m)^event: ?response\.(?:completed|incomplete|failed)$"),
+    last=re.compile(rb"(?m)^event: ?response\.(?:completed|incomplete)$"),
     is_long=True,
 )
 # With `response_fields` the last event has what the client wants to hear; every other one says `false`.

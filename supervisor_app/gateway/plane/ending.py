@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 
 UNROUTED = (Stage.HEAD, Stage.DOOR, Stage.OWN)
 """Stages in which nobody has asked where the request goes."""
-CUT_SHORT = (Outcome.CLIENT_LEFT, Outcome.UPSTREAM_CRASHED, Outcome.CANCELLED)
+CUT_SHORT = (
+    Outcome.CLIENT_LEFT,
+    Outcome.UPSTREAM_CRASHED,
+    Outcome.UPSTREAM_ERROR,
+    Outcome.CANCELLED,
+)
 """Ends before the server could say what the answer cost."""
 
 
@@ -110,6 +115,13 @@ class Ending(LiveRequest):
         self.answer.finish()
         self._answered(tail)
 
+    def gave_up(self, status: int, tail: Iterable[bytes]) -> None:
+        """End a stream in good order whose last event is an error of its server, with this status."""
+        self.answer.finish()
+        self._survived()
+        self.notes.error_status = status
+        self._over(Outcome.UPSTREAM_ERROR, tail)
+
     def stopped(self, tail: Iterable[bytes]) -> None:
         """End a stream in good order that its client had ended by another request."""
         self.answer.finish()
@@ -156,7 +168,9 @@ class Ending(LiveRequest):
     def foreign_answer(self, status: int, content: bytes) -> None:
         """Pass on an error of the server to a client that was told 200 while it waited."""
         self._survived()
-        self.refuse(problems.upstream_error(status, content), Outcome.UPSTREAM_ERROR)
+        problem = problems.upstream_error(status, content)
+        self.notes.error_status = problem.status
+        self.refuse(problem, Outcome.UPSTREAM_ERROR)
 
     def refuse(self, problem: Problem, outcome: Outcome = Outcome.REFUSED) -> None:
         """End the request in the way that is still open: by an answer, by an event, or by breaking off."""

@@ -57,6 +57,7 @@ class Notes:
         "beginning",
         "denied_key",
         "ended",
+        "error_status",
         "first_content",
         "guessed_tokens",
         "is_kept",
@@ -90,6 +91,8 @@ class Notes:
         """Tokens of a stream that came: known although its end was never seen."""
         self.guessed_tokens = 0
         """Tokens of the prompt, if the client left before the server said how many."""
+        self.error_status = 0
+        """Status of the error of its server in which a stream ended; 0: in none."""
         self.outcome = Outcome.OK
         self.ended = 0.0
         self._captured: bytearray | None = None
@@ -124,7 +127,7 @@ class Notes:
             key=policy.id if policy else self.denied_key,
             method=head.method,
             route=head.path,
-            status=request.answer.reply.status,
+            status=self.error_status or request.answer.reply.status,
             outcome=self.outcome,
             streamed=hints.stream,
             held_ms=hold.total * 1000 if hold is not None else 0.0,

@@ -144,7 +144,7 @@ def _by_model(series: list[tuple[tuple[str, str, str], Counts]]) -> Iterator[Met
     )
     failed = CounterMetricFamily(
         "llamaproxy_failed_requests",
-        "Requests answered with 500 or more, or whose answer broke off.",
+        "Requests answered with 500 or more, also in a stream, or whose answer broke off.",
         labels=("server", "model"),
     )
     models: dict[tuple[str, str], list[Counts]] = {}

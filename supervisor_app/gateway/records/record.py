@@ -31,7 +31,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     """Refused at the door: bad framing, key, model, limit. The status says which."""
     UPSTREAM_ERROR = "upstream_error"
-    """The server answered with an error, which was passed on."""
+    """The server answered with an error, or ended its stream with one, which was passed on."""
     UPSTREAM_CRASHED = "upstream_crashed"
     """The server died after the first byte of content, or too often before it."""
     UNAVAILABLE = "unavailable"
@@ -67,7 +67,7 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     route: str
     """Path without query, `/v1/chat/completions`."""
     status: int
-    """Status of the answer; 0 when the client left before."""
+    """Status of the answer, or of the error with which a stream ended; 0 when the client left before."""
     outcome: Outcome
     streamed: bool = False
     held_ms: float = 0.0

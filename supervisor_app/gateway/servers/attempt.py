@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from supervisor_app.gateway.llama.sse import EVENT_END, OTHER, ContentScanner
+from supervisor_app.gateway.llama.sse import EVENT_END, OTHER, WHOLE, ContentScanner
 
 if TYPE_CHECKING:
     from supervisor_app.gateway.http.answer_heads import ResponseHead
@@ -204,7 +204,8 @@ class Attempt:
         if self._may_not_be_its_own and LOADING in self._kept:
             self._errand.not_ready()
             return
-        if self.streams and not self._kind.is_whole(b"".join(self.tail)):
+        status = self._kind.status_at(b"".join(self.tail)) if self.streams else WHOLE
+        if status is None:
             if self._may_have_been_stopped:
                 self._stop()
             else:
@@ -212,8 +213,10 @@ class Attempt:
             return
         if not self._committed:
             self._commit(b"")
-        if self._committed:
+        if self._committed and status == WHOLE:
             self._errand.answered()
+        elif self._committed:
+            self._errand.gave_up(status)
 
     def on_lost(self, reason: str) -> None:
         connection, self._connection = self._connection, None

@@ -62,6 +62,9 @@ class Errand(Protocol):
     def answered(self) -> None:
         """The answer is whole."""
 
+    def gave_up(self, status: int) -> None:
+        """The stream is whole, but ends with an error of its server. `status`: of that error."""
+
     def stopped(self) -> None:
         """Tell that another request of the client has ended its stream."""
 

@@ -137,6 +137,9 @@ class Request(Protocol):
     def answered(self, tail: Iterable[bytes]) -> None:
         """The answer is whole. `tail`: its last pieces."""
 
+    def gave_up(self, status: int, tail: Iterable[bytes]) -> None:
+        """The stream is whole, but ends with an error of its server. `status`: of that error."""
+
     def stopped(self, tail: Iterable[bytes]) -> None:
         """The client had its stream ended by another request."""
 

@@ -258,6 +258,9 @@ class Visit(Waiting):
     def answered(self) -> None:
         self._request.answered(self.tail)
 
+    def gave_up(self, status: int) -> None:
+        self._request.gave_up(status, self.tail)
+
     def stopped(self) -> None:
         self._request.stopped(self.tail)
 

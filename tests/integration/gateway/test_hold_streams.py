@@ -132,7 +132,8 @@ async def test_an_error_after_the_headers_were_sent_becomes_an_event(plane, piec
     rest = await caller.rest()
     assert b'"message":"the request exceeds the context"' in rest
     assert rest.endswith(b"\n\n\r\n0\r\n\r\n")
-    assert (await plane.records(1))[0].outcome == Outcome.UPSTREAM_ERROR
+    (record,) = await plane.records(1)
+    assert (record.outcome, record.status, record.failed) == (Outcome.UPSTREAM_ERROR, 400, False)
 
 
 def in_pieces(script, piece):

@@ -156,7 +156,6 @@ async def test_a_stream_without_its_last_event_is_not_whole(plane, path, events)
 @pytest.mark.parametrize(
     ("path", "events"),
     [
-        (CHAT, [event("a"), b'data: {"error": {"message": "context full"}}\n\n']),
         (CHAT, [event("a") + b"data: [DONE]\r\n\r\n"]),
         (CHAT, [b"data: [DONE]\n\n"]),
         (MESSAGES, [named(b"content_block_delta"), named(b"message_stop")]),
@@ -169,6 +168,26 @@ async def test_a_stream_that_came_to_its_end_is_whole(plane, path, events):
     await plane.serve(sends(stream_of(*events) + LAST_CHUNK))
     answer = await plane.ask(streaming(path=path))
     assert (answer.content, answer.whole) == (b"".join(events), True)
+    (record,) = await plane.records(1)
+    assert (record.outcome, record.status) == (Outcome.OK, 200)
+
+
+@pytest.mark.parametrize(
+    ("path", "last"),
+    [
+        (CHAT, b'data: {"error": {"code": 500, "message": "context full"}}\n\n'),
+        ("/v1/completions", b'data: {"error":{"code":500,"message":"context full"}}\n\n'),
+        ("/completion", b'data: {"error":{"code":500,"message":"context full"}}\n\n'),
+        (MESSAGES, b'event: error\ndata: {"type":"error","error":{"type":"api_error"}}\n\n'),
+        (RESPONSES, b'event: error\ndata: {"type":"error","message":"context full"}\n\n'),
+    ],
+)
+async def test_a_stream_that_its_server_ends_with_an_error_is_passed_on_and_has_failed(plane, path, last):
+    await plane.serve(sends(stream_of(event("a"), last) + LAST_CHUNK))
+    answer = await plane.ask(streaming(path=path))
+    assert (answer.content, answer.whole) == (event("a") + last, True)
+    (record,) = await plane.records(1)
+    assert (record.outcome, record.status, record.failed) == (Outcome.UPSTREAM_ERROR, 500, True)
 
 
 async def test_a_path_in_other_letters_has_streams_of_the_same_kind(plane):

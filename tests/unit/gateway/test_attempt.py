@@ -12,6 +12,7 @@ from tests.unit.gateway.parts import EVENTS, Connection, Outlet, Server, answer_
 
 EVENT = b'data: {"choices":[{"delta":{"content":"a word of many, so that it is no short one"}}]}\n\n'
 DONE = b"data: [DONE]\n\n"
+GAVE_UP = b'data: {"error":{"code":503,"message":"full"}}\n\n'
 
 
 class Errand:
@@ -51,6 +52,9 @@ class Errand:
 
     def answered(self):
         self.outcomes.append("answered")
+
+    def gave_up(self, status):
+        self.outcomes.append(("gave up", status))
 
     def stopped(self):
         self.outcomes.append("stopped")
@@ -275,12 +279,12 @@ def test_a_loss_in_the_middle_breaks_the_answer():
 # --- A stream
 
 
-def test_a_stream_is_answered_once_its_end_has_come():
+@pytest.mark.parametrize(("last", "outcome"), [(DONE, "answered"), (GAVE_UP, ("gave up", 503))])
+def test_a_stream_is_answered_once_its_end_has_come(last, outcome):
     errand = Errand()
-    attempt = streams(errand, EVENT, EVENT, DONE)
-    attempt.on_end()
-    assert errand.outcomes == ["answered"]
-    assert errand.outlet.content == EVENT + EVENT + DONE
+    streams(errand, EVENT, EVENT, last).on_end()
+    assert errand.outcomes == [outcome]
+    assert errand.outlet.content == EVENT + EVENT + last
     assert errand.backend.moved
 
 

@@ -71,6 +71,21 @@ def test_a_stream_that_breaks_says_so_in_an_event(timers):
     assert bench.exchange.notes.run_name == "3"
 
 
+def test_a_stream_that_its_server_ends_with_an_error_has_failed_as_that_says(timers):
+    bench = Bench(timers, "/v1/chat/completions", length=len(STREAM)).ask(STREAM)
+    listener = bench.asked()
+    listener.on_head(answer_head(content_type=EVENTS), None)
+    listener.on_content(EVENT)
+    listener.on_content(EVENT)
+    listener.on_content(b'data: {"error":{"code":503,"message":"full"}}\n\n')
+    listener.on_end()
+    record = bench.exchange.record()
+    assert (record.outcome, record.status, record.failed) == (Outcome.UPSTREAM_ERROR, 503, True)
+    assert bench.exchange.charged(record.usage) == 2  # what came of it, but the event with the role
+    assert b"full" in bench.written
+    assert bench.written.endswith(b"0\r\n\r\n")
+
+
 def test_an_error_is_an_event_for_a_client_that_was_told_of_a_stream(timers):
     bench = Bench(timers, "/v1/chat/completions", length=len(STREAM), status=Status.STARTING).ask(STREAM)
     timers.advance(bench.gateway.limits.comment_seconds + 1.0)
@@ -78,6 +93,7 @@ def test_an_error_is_an_event_for_a_client_that_was_told_of_a_stream(timers):
     bench.newer(status=Status.READY)
     bench.asked().on_whole(answer_head(400, length=27), 27, b'{"error":{"message":"bad"}}')
     assert bench.outcome is Outcome.UPSTREAM_ERROR
+    assert bench.exchange.record().status == 400
     assert b'"message":"bad"' in bench.written
 
 

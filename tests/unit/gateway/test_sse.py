@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor_app.gateway.llama.operations import operation_of
-from supervisor_app.gateway.llama.sse import OTHER, ContentScanner
+from supervisor_app.gateway.llama.sse import OTHER, WHOLE, ContentScanner
 
 COMMENT = b":\n\n"
 """As llama-server sends it while a stream has nothing to say."""
@@ -88,7 +88,6 @@ def named(name):
         (MESSAGES, named(b"message_stop")),
         (RESPONSES, named(b"response.completed")),
         (RESPONSES, named(b"response.created") + named(b"response.incomplete")),
-        ("/responses", named(b"response.failed")),
         (NATIVE, PIECE + LAST),
         ("/completions", LAST),
         ("/infill", PIECE + LAST),
@@ -97,7 +96,7 @@ def named(name):
     ],
 )
 def test_a_stream_is_whole_with_the_last_event_of_its_kind(path, end):
-    assert kind_of(path).is_whole(end)
+    assert kind_of(path).status_at(end) == WHOLE
 
 
 @pytest.mark.parametrize(
@@ -122,21 +121,25 @@ def test_a_stream_is_whole_with_the_last_event_of_its_kind(path, end):
     ],
 )
 def test_a_stream_without_its_end_is_not_whole(path, end):
-    assert not kind_of(path).is_whole(end)
+    assert kind_of(path).status_at(end) is None
 
 
 @pytest.mark.parametrize("path", [CHAT, MESSAGES, RESPONSES, NATIVE])
 @pytest.mark.parametrize(
-    "event",
+    ("event", "status"),
     [
-        b'data: {"error":{"code":500,"message":"Context size has been exceeded."}}\n\n',
-        b'data: { "error" : "no"}\r\n\r\n',
-        b'error: {"code":500}\n\n',
-        b'event: error\ndata: {"type":"error","error":{}}\n\n',
+        (b'data: {"error":{"code":500,"message":"Context size has been exceeded."}}\n\n', 500),
+        (b'data: {"error":{"code":503,"message":"no \\"code\\":400"}}\n\n', 503),
+        (b'data: {"error":{"message":"too long","code": 400}}\n\n', 400),
+        (b'data: {"error":{"code":200}}\n\n', 500),
+        (b'data: { "error" : "no"}\r\n\r\n', 500),
+        (b'error: {"code":501}\n\n', 501),
+        (b'event: error\ndata: {"type":"error","error":{}}\n\n', 500),
+        (named(b"response.failed"), 500),
     ],
 )
-def test_a_stream_that_ends_with_an_error_of_its_server_says_so_itself(path, event):
-    assert kind_of(path).is_whole(PIECE + event)
+def test_a_stream_that_ends_with_an_error_of_its_server_says_so_itself(path, event, status):
+    assert kind_of(path).status_at(PIECE + event) == status
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions", MESSAGES, RESPONSES, NATIVE])
@@ -150,16 +153,16 @@ def test_a_stream_that_ends_with_an_error_of_its_server_says_so_itself(path, eve
     ],
 )
 def test_an_event_that_only_has_the_word_in_it_is_no_error(path, event):
-    assert not kind_of(path).is_whole(event)
+    assert kind_of(path).status_at(event) is None
 
 
 @pytest.mark.parametrize("path", [RESPONSES, NATIVE])
 def test_a_last_event_that_is_too_long_to_be_seen_whole_is_believed(path):
     end = b'ings":{"stop":[]},"prompt":"data: {\\n\\n"}\n\n'
-    assert kind_of(path).is_whole(end)
-    assert not kind_of(path).is_whole(end[:-5])
+    assert kind_of(path).status_at(end) == WHOLE
+    assert kind_of(path).status_at(end[:-5]) is None
 
 
 def test_the_last_event_may_have_only_what_its_client_wants_to_hear():
-    assert kind_of(NATIVE).is_whole(PIECE + b'data: {"content":""}\n\n')
-    assert kind_of(NATIVE).is_whole(PIECE + b'data: {"generation_settings":{"stop":[]}}\n\n')
+    assert kind_of(NATIVE).status_at(PIECE + b'data: {"content":""}\n\n') == WHOLE
+    assert kind_of(NATIVE).status_at(PIECE + b'data: {"generation_settings":{"stop":[]}}\n\n') == WHOLE
