@@ -194,7 +194,8 @@ def _state(server: LlamaServer, status: str, number: int, **fields: Any) -> None
         "initial": f"Not running. Start it to serve http://{server.node}:{server.port}.",
     }[status]
     down = status in ("crashed", "error")
-    fields |= {"failure": failure, "retries": 2, "next_retry_at": now + timedelta(seconds=90)} if down else {}
+    moments = {"down_since": now - timedelta(minutes=2), "next_retry_at": now + timedelta(seconds=90)}
+    fields |= {"failure": failure, "retries": 2, **moments} if down else {}
     if status in ("ready", "starting"):
         fields |= {"started_at": began if status == "ready" else now, "pid": 4000 + number}
     if status == "starting":

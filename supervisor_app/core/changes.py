@@ -94,6 +94,8 @@ class Remembered:
     status: Status = Status.INITIAL
     seen_at: float | None = None
     """Unix seconds of the last look of the last supervisor."""
+    down_since: float | None = None
+    """`LlamaStatus.down_since`."""
     retries: int = 0
     deaths: tuple[int, ...] = ()
     """Pids of the processes that ended last, newest last."""

@@ -49,7 +49,7 @@ class Chronicle:
         self._recorder = recorder
         self._timeline = Timeline(remembered.runs)
         self._run_events: list[RunEvent] = []
-        self._spans = SpanLog(seen_at=remembered.seen_at)
+        self._spans = SpanLog(seen_at=remembered.seen_at, down_since=remembered.down_since)
         self._generation = remembered.generation
         self._last_good = remembered.last_good
         self._shown: tuple[object, ...] | None = None
@@ -152,6 +152,12 @@ class Chronicle:
         if is_looked_at and shown == self._shown and not self._run_events:
             return
         self._shown = shown if is_looked_at else None
+        began = self._spans.follow(
+            state.status,
+            state.failure,
+            unloaded=bool(state.unloaded) or config.idle_seconds is not None,
+            now=self._clock.time(),
+        )
         snapshot = replace(
             self._snapshot(state, config, has_process, progress), endpoint=endpoint, replacement=replacement
         )
@@ -159,12 +165,6 @@ class Chronicle:
             snapshot = replace(snapshot, **said_of(replacement, snapshot))
         if waits and snapshot.status is Status.READY:
             snapshot = replace(snapshot, detail=waits)
-        began = self._spans.follow(
-            state.status,
-            state.failure,
-            unloaded=bool(state.unloaded) or config.idle_seconds is not None,
-            now=self._clock.time(),
-        )
         news = self._run_events or began is not None or generation != self._generation
         if snapshot == self.snapshot and not news:
             return
@@ -199,6 +199,7 @@ class Chronicle:
             max_retries=config.restart.max_retries,
             started_at=current.started_at if current else None,
             ready_at=current.ready_at if current else None,
+            down_since=self._spans.down_since,
             next_retry_at=self._next_retry_at(state),
             adopted=state.adopted,
             pid=state.identity.pid if state.identity else None,

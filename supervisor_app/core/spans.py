@@ -73,6 +73,8 @@ class SpanLog:
     """The process on record lives on: until more is known, it is what it was."""
     ended_unseen: bool = False
     """The process on record has ended, and nobody saw when."""
+    down_since: float | None = None
+    """Unix seconds at which it went down, or could not be started, and was not ready since; None: neither."""
     _told: tuple[SpanState, bool, str] | None = field(default=None, init=False)
 
     def follow(
@@ -83,6 +85,10 @@ class SpanLog:
             return None
         self.resumed = False
         began = span_of(status, failure, unloaded=unloaded, at=now)
+        if began.down:
+            self.down_since = now if self.down_since is None else self.down_since
+        elif began.state is not SpanState.STARTING:  # another try alone does not end it
+            self.down_since = None
         known = (began.state, began.down, began.reason)
         if known == self._told:
             return None

@@ -216,6 +216,8 @@ class LlamaStatus:
     max_retries: int = 5
     started_at: float | None = None
     ready_at: float | None = None
+    down_since: float | None = None
+    """Time at which it went down, or could not be started, and was not ready since; None: it is not down."""
     next_retry_at: float | None = None
     adopted: bool = False
     pid: int | None = None

@@ -27,6 +27,7 @@ class ServerState(models.Model):
     max_retries = models.PositiveIntegerField(default=RestartPolicy.max_retries)
     started_at = models.DateTimeField(null=True)
     ready_at = models.DateTimeField(null=True)
+    down_since = models.DateTimeField(null=True, help_text="Not ready since then; null: it is not down.")
     next_retry_at = models.DateTimeField(null=True)
     progress = models.JSONField(null=True)
     can_roll_back = models.BooleanField(default=False)

@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from supervisor_app.common.database import DatabaseThread, Rows, Unchanged
-from supervisor_app.common.moments import moment
+from supervisor_app.common.moments import moment, seconds
 from supervisor_app.common.storage import storable
 from supervisor_app.core.changes import (
     Change,
@@ -240,6 +240,7 @@ def _remember(name: str) -> Remembered:
         generation=state.generation if state else 0,
         status=Status(state.status) if state else Status.INITIAL,
         seen_at=state.seen_at.timestamp() if state else None,
+        down_since=seconds(state.down_since) if state else None,
         retries=state.retries if state else 0,
         deaths=tuple(run.pid or 0 for run in reversed(runs) if run.ended_at and run.failure_kind),
         failure=failure_from_json(state.failure) if state else None,

@@ -137,19 +137,7 @@ def attention_of(
 
 
 def _of(status: LlamaStatus, tone: str, button: Help) -> Attention:
-    return Attention(
-        tone=tone, what=standing(status), since=_down_since(status), why=lede(status), help=button
-    )
-
-
-def _down_since(status: LlamaStatus) -> float | None:
-    """Return when the last run that was ready ended; where none was, the oldest known. None: not known."""
-    since = None
-    for run in status.runs:
-        since = since if run.ended_at is None else run.ended_at
-        if run.ready_at is not None:
-            return since
-    return since
+    return Attention(tone=tone, what=standing(status), since=status.down_since, why=lede(status), help=button)
 
 
 def rank_of(status: LlamaStatus, stale_since: float | None, *, is_planned: bool = False) -> int:

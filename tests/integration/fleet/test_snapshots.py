@@ -88,6 +88,7 @@ def snapshots(draw):
         max_retries=draw(counts),
         started_at=draw(moments if status is Status.READY else maybe() | moments),
         ready_at=draw(maybe() | moments),
+        down_since=draw(maybe() | moments),
         next_retry_at=draw(maybe() | moments),
         adopted=draw(st.booleans()),
         pid=draw(maybe() | counts),

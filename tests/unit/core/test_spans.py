@@ -8,7 +8,7 @@ import pytest
 
 from supervisor_app.core.changes import Remembered
 from supervisor_app.core.diagnosis.explanations import failure_of
-from supervisor_app.core.spans import SpanState, span_of
+from supervisor_app.core.spans import SpanLog, SpanState, span_of
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.testing import make_config, make_spec, stranger
 from tests.unit.core.supervising import SURVIVOR, bench
@@ -53,6 +53,46 @@ async def test_a_crash_and_its_restart_are_downtime_with_the_reason():
         assert states(b) == ["starting", "ready", "crashed", "starting", "ready"]
         assert [span.down for span in spans(b)] == [False, False, True, True, False]
         assert spans(b)[2].reason == spans(b)[3].reason == "Ended by a signal"
+
+
+def down_since(log, *steps):
+    """Follow statuses, a minute after each other, with the failure of those that have one."""
+    for minute, (status, failure) in enumerate(steps, start=1):
+        log.follow(status, failure, unloaded=False, now=60.0 * minute)
+    return log.down_since
+
+
+START, REFUSED = (Status.STARTING, None), (Status.ERROR, EXITED)
+
+
+def test_a_server_that_never_ran_is_down_since_it_was_refused():
+    assert down_since(SpanLog(), START, REFUSED) == 120.0
+
+
+def test_tries_that_get_nowhere_do_not_end_the_time_in_which_it_is_down():
+    again = (Status.STARTING, EXITED)
+    assert down_since(SpanLog(), (Status.CRASHED, EXITED), again, (Status.CRASHED, EXITED), again) == 60.0
+    assert down_since(SpanLog(), START, REFUSED, START, REFUSED) == 120.0
+    assert down_since(SpanLog(down_since=7.0), START, REFUSED) == 7.0
+
+
+@pytest.mark.parametrize("end", [Status.READY, Status.STOPPING, Status.INITIAL])
+def test_a_server_that_is_ready_or_stopped_is_not_down(end):
+    assert down_since(SpanLog(), REFUSED, (end, None)) is None
+    assert down_since(SpanLog(), REFUSED, (end, None), START, REFUSED) == 240.0
+
+
+def refusing(b) -> None:
+    b.processes.spawn_failure = failure_of(FailureKind.BINARY_MISSING, "llama-server")
+
+
+async def test_everybody_is_told_since_when_a_server_is_down_also_by_the_next_supervisor():
+    async with bench(prepare=refusing) as b:
+        assert b.status.status is Status.ERROR
+        since = b.status.down_since
+        assert since is not None
+    async with bench(remembered=Remembered(status=Status.ERROR, down_since=since), prepare=refusing) as b:
+        assert (b.status.status, b.status.down_since) == (Status.ERROR, since)
 
 
 def remembered(**changes) -> Remembered:

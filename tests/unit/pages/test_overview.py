@@ -111,20 +111,11 @@ def test_the_reason_is_the_plain_sentence():
     assert entry.why == "Out of memory. Press Start."
 
 
-@pytest.mark.parametrize(
-    ("runs", "since"),
-    [
-        ((), None),
-        ((run(50, ended=60, failure=OOM), run(10, ended=40, ready=12, failure=OOM), run(1, ended=5)), 40),
-        ((run(70), run(50, ended=60, failure=OOM), run(10, ended=40, ready=12, failure=OOM)), 40),
-        ((run(50, ended=60, failure=OOM), run(10, ended=40, failure=OOM)), 40),
-        ((run(70),), None),
-    ],
-)
-def test_a_server_is_down_since_its_last_ready_run_ended(runs, since):
-    entry = attention_of(replace(DOWN, runs=runs), None)
+@pytest.mark.parametrize("status", [Status.ERROR, Status.CRASHED, Status.STARTING])
+def test_trouble_says_since_when_it_is_down_also_of_a_server_that_never_ran(status):
+    entry = attention_of(replace(DOWN, status=status, retries=1, down_since=40.0), None)
     assert entry is not None
-    assert entry.since == since
+    assert entry.since == 40.0
 
 
 def test_trouble_comes_first_then_what_moves_then_the_rest_by_name():
