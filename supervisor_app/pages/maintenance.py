@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from django import forms
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext_lazy as _
 
-from supervisor_app.fleet.maintenance import begin, finish, plan_of, plans
+from supervisor_app.fleet.maintenance import LONGEST_NOTE, begin, finish, plan_of, plans
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.pages.door import act, page
 from supervisor_app.pages.parts import pushed
@@ -17,7 +18,9 @@ from supervisor_app.pages.until import UntilForm
 from supervisor_app.web.rights import Right, may
 
 if TYPE_CHECKING:
-    from django.http import HttpRequest, HttpResponse
+    from datetime import datetime
+
+    from django.http import HttpRequest, HttpResponse, QueryDict
 
     from supervisor_app.web.http import HtmxHttpRequest
 
@@ -28,6 +31,26 @@ SPANS = [
     ("86400", _("1 day")),
     (OPEN, _("until I end it")),
 ]
+
+
+class MaintenanceForm(UntilForm):
+    """Form of a maintenance, but of which server."""
+
+    note = forms.CharField(
+        required=False,
+        label=_("Note"),
+        widget=forms.TextInput(attrs={"placeholder": _("new card"), "maxlength": LONGEST_NOTE}),
+    )
+
+    def __init__(self, data: QueryDict | None = None) -> None:
+        super().__init__(data, spans=SPANS)
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """The end that was chosen; None: it is open."""
+        cleaned = self.cleaned_data
+        found: datetime | None = cleaned["until" if cleaned["span"] == OPEN else "ends_at"]
+        return found
 
 
 @pushed(
@@ -47,17 +70,16 @@ def maintenance(request: HtmxHttpRequest) -> HttpResponse:
 
 @act(Right.OPERATE)
 def begin_maintenance(request: HttpRequest) -> HttpResponse:
-    """Begin maintenance of a server; without `server`, of all."""
+    """Begin maintenance of a server; without `server`, of all. A mistake loses nothing that was typed."""
     server = _server(request)
-    data = request.POST.copy()
-    is_open = data.get("span") == OPEN
-    form = UntilForm(data, spans=SPANS)
+    form = MaintenanceForm(request.POST)
     if not form.is_valid():
-        message = " ".join(str(error) for errors in form.errors.values() for error in errors)
-        context = {"message": message, "name": server.name if server else None}
-        return render(request, "supervisor/refused.html", context, status=400)
-    until = form.cleaned_data["until"] if is_open else form.cleaned_data["ends_at"]
-    begin(server, until=until, words=data.get("note", ""), who=request.user.get_username())
+        names = LlamaServer.objects.order_by("name").values_list("name", flat=True)
+        name = server.name if server else ""
+        context = {"maintenance_form": form, "maintenance_of": name, "servers": list(names)}
+        return render(request, "supervisor/maintain.html", context, status=400)
+    note: str = form.cleaned_data["note"]
+    begin(server, until=form.ends_at, words=note, who=request.user.get_username())
     return _back(server)
 
 
@@ -77,7 +99,7 @@ def maintenance_panel(name: str, *, to_staff: bool) -> dict[str, Any]:
     return {
         "plan_rows": [row_of(plan, now, to_staff=to_staff) for plan in shown],
         "maintenance_of": name,
-        "maintenance_form": UntilForm(spans=SPANS, prefix=None),
+        "maintenance_form": MaintenanceForm(),
     }
 
 

@@ -78,10 +78,17 @@ def test_each_begin_and_end_is_in_the_audit(staff_client):
     assert said == [("boss", "end maintenance", "server chat"), ("boss", "begin maintenance", "server chat")]
 
 
-def test_a_moment_that_is_over_is_refused(staff_client):
+def test_a_moment_that_is_over_is_refused_and_nothing_that_was_typed_is_lost(staff_client):
     answer = staff_client.post("/maintenance/begin", {**OF_CHAT, "until": "2020-01-01T00:00"})
     assert answer.status_code == 400
     assert "That moment is over" in text_of(answer)
+    assert not Maintenance.objects.exists()
+    page = answer.content.decode()
+    assert re.search(r"<details class=\"[^\"]*maintain\" open>", page)
+    for typed in ("new card", "2020-01-01T00:00"):
+        assert f'value="{typed}"' in page
+    for chosen in ("chat", "3600"):
+        assert f'<option value="{chosen}" selected>' in page
 
 
 def test_a_program_begins_sees_and_ends_it(client, staff_client):
