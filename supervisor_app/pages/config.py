@@ -210,6 +210,7 @@ def fields_of(form: ConfigForm) -> dict[str, Any]:
         "form": form,
         "front": [form[field] for field in front],
         "more": more,
+        "has_mistake_inside": any(field.errors for _title, fields in more for field in fields),
         "models": ModelFile.objects.values_list("path", flat=True).order_by("path")[:MOST_MODELS],
     }
 

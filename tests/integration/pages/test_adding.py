@@ -56,6 +56,15 @@ def test_a_server_is_added_with_a_port_of_its_own_and_its_first_version(staff, s
 
 
 @pytest.mark.parametrize(
+    ("changes", "is_open"), [({}, False), ({"context": "much"}, False), ({"priority": "much"}, True)]
+)
+def test_settings_behind_more_are_open_only_where_a_mistake_is_inside(staff_client, changes, is_open):
+    answer = staff_client.post(CREATE, typed(staff_client, **changes))
+    assert answer.status_code == 400
+    assert ("<details open>" in answer.content.decode()) is is_open
+
+
+@pytest.mark.parametrize(
     ("changes", "complaint"),
     [
         ({"name": ""}, "This field is required"),
