@@ -98,6 +98,26 @@ def roughly(count: float) -> str:
     )
 
 
+def told_apart(more: float, less: float, *, guess: bool = False) -> tuple[str, str]:
+    """Return two sizes in words. Where the first is larger, that is seen: with another figure if need be.
+
+    `guess`: the first is only estimated.
+    """
+    said = (roughly if guess else size)(more), size(less)
+    if more <= less or _seen(said[0]) > _seen(said[1]):
+        return said
+    unit = _unit(more)
+    digits = 1 if more / 1024**unit >= 100 else 2
+    step = 1024**unit / 10**digits
+    more, less = math.ceil(more / step) / 10**digits, math.floor(less / step) / 10**digits
+    return f"{more:.{digits}f} {_SIZES[unit]}", f"{less:.{digits}f} {_SIZES[unit]}"
+
+
+def _seen(said: str) -> float:
+    number, unit = said.split()
+    return float(number) * 1024.0 ** _SIZES.index(unit)
+
+
 def part_of(count: float, total: float) -> str:
     """Return bytes of a whole, both in the unit of the whole: `1.2 of 2.9 GiB`."""
     unit = _unit(total)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from supervisor_app.common.words import roughly, size
+from supervisor_app.common.words import roughly, size, told_apart
 from supervisor_app.core.devices import HOST, Survey
 from supervisor_app.core.placement.decisions import Refuse, Start
 from supervisor_app.core.placement.plan import plan
@@ -72,7 +72,8 @@ def fit_of_size(count: int, devices: Sequence[Device], rules: MemoryRules) -> Fi
         )
     if needed <= host:
         return Fit(fits=True, sentence=f"{about}. The host can have {size(host)}.")
-    return Fit(fits=False, sentence=f"{about}. This node can have {size(gpus + host)}.")
+    needs, all_of_it = told_apart(needed, gpus + host, guess=True)
+    return Fit(fits=False, sentence=f"Needs about {needs} (by its size). This node can have {all_of_it}.")
 
 
 def _budgets(devices: Sequence[Device], rules: MemoryRules) -> tuple[Budget, ...]:

@@ -12,6 +12,7 @@ reply can never move a server that has gone on.
     error --start | config changed | the cause is gone--> starting
     any --stop--> stopping --gone--> initial
     ready --another needs its room--> stopping --gone--> initial, until somebody asks for it
+    starting --no room, and nobody has asked--> initial --there is room--> starting
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ from supervisor_app.core.lifecycle.events import (
     Restart,
     Resume,
     RoomAwaited,
+    RoomBack,
     RoomGiven,
     RoomRefused,
     SignalDenied,
@@ -143,6 +145,7 @@ __all__ = [
     "Restart",
     "Resume",
     "RoomAwaited",
+    "RoomBack",
     "RoomGiven",
     "RoomRefused",
     "SaveContext",

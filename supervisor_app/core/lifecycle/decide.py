@@ -48,6 +48,7 @@ from supervisor_app.core.lifecycle.events import (
     Restart,
     Resume,
     RoomAwaited,
+    RoomBack,
     RoomGiven,
     RoomRefused,
     SignalDenied,
@@ -66,6 +67,7 @@ from supervisor_app.core.lifecycle.room import (
     drain,
     not_loaded,
     room_awaited,
+    room_back,
     room_given,
     room_refused,
     unload,
@@ -122,7 +124,8 @@ def decide(state: State, event: Event, policy: Policy, now: float) -> Decision:
     if isinstance(event, PortAwaited):
         return port_awaited(state, event, now)
     if isinstance(
-        event, RoomGiven | RoomAwaited | RoomRefused | NotLoaded | Drain | Unload | RequestsSeen | Gone
+        event,
+        RoomGiven | RoomAwaited | RoomRefused | NotLoaded | RoomBack | Drain | Unload | RequestsSeen | Gone,
     ):
         return _room(state, event, policy, now)
     if isinstance(event, ContextSaved):
@@ -134,7 +137,15 @@ def decide(state: State, event: Event, policy: Policy, now: float) -> Decision:
 
 def _room(
     state: State,
-    event: RoomGiven | RoomAwaited | RoomRefused | NotLoaded | Drain | Unload | RequestsSeen | Gone,
+    event: RoomGiven
+    | RoomAwaited
+    | RoomRefused
+    | NotLoaded
+    | RoomBack
+    | Drain
+    | Unload
+    | RequestsSeen
+    | Gone,
     policy: Policy,
     now: float,
 ) -> Decision:
@@ -153,8 +164,10 @@ def _room(
             return room_awaited(state, event)
         case RoomRefused() if state.phase is Phase.AWAITING_ROOM:
             return room_refused(state, event, policy, now)
-        case NotLoaded() if state.phase is Phase.AWAITING_ROOM and not state.wished:
+        case NotLoaded() if state.no_room or (state.phase is Phase.AWAITING_ROOM and not state.wished):
             return not_loaded(state, event)
+        case RoomBack() if state.no_room:
+            return room_back(state)
         case _:
             return state, []
 
@@ -279,7 +292,7 @@ def _stop(state: State, event: Stop, policy: Policy, now: float) -> Decision:
             return let_go(calm)
         return leave(calm, policy, now, at_once=event.at_once)
     if state.status is Status.INITIAL:
-        return replace(state, unloaded=""), []
+        return replace(state, unloaded="", no_room=False), []
     return State(attempt=state.attempt + 1, note=event.note), []
 
 

@@ -132,11 +132,21 @@ class RoomRefused:
 
 @dataclass(frozen=True)
 class NotLoaded:
-    """Rest until somebody asks for the server: no room is free, and nobody has asked so far."""
+    """Rest until there is room, or somebody asks for the server: nobody has so far, and no room is free.
+
+    Told once more to a server that rests so: the reason has changed.
+    """
 
     attempt: int
     why: str
     """Reason, as a sentence."""
+
+
+@dataclass(frozen=True)
+class RoomBack:
+    """Begin: there is room now for a server that was not loaded for want of it."""
+
+    attempt: int
 
 
 @dataclass(frozen=True)
@@ -319,6 +329,7 @@ Event = (
     | RoomAwaited
     | RoomRefused
     | NotLoaded
+    | RoomBack
     | Drain
     | Unload
     | RequestsSeen

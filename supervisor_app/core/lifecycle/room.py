@@ -8,7 +8,7 @@ from supervisor_app.common.records import replace
 from supervisor_app.core.lifecycle.effects import ERROR, INFO, AskRoom, CountRoom, InspectPort, Log, Spawn
 from supervisor_app.core.lifecycle.ending import end
 from supervisor_app.core.lifecycle.state import Decision, Phase, Policy, State
-from supervisor_app.core.lifecycle.tries import cause_interval, give_up
+from supervisor_app.core.lifecycle.tries import begin, cause_interval, give_up
 from supervisor_app.core.loaded import RoomOutcome
 from supervisor_app.core.status import Status
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PORT_SECONDS = 1.0
 """Age of a look at the port that will do: a start without a wait takes some milliseconds from there."""
+ROOM_BACK = "There is room for it now."
 
 
 def ask_for_room(state: State, now: float) -> Decision:
@@ -60,9 +61,17 @@ def room_refused(state: State, event: RoomRefused, policy: Policy, now: float) -
 
 
 def not_loaded(state: State, event: NotLoaded) -> Decision:
-    """Rest until somebody asks for the server: there is no room, and none is made for it."""
-    resting = State(attempt=state.attempt + 1, unloaded=event.why)
+    """Rest until there is room or somebody asks for the server: there is none, and none is made for it."""
+    if state.no_room:
+        return replace(state, unloaded=event.why), []
+    resting = State(attempt=state.attempt + 1, unloaded=event.why, no_room=True)
     return resting, [Log(INFO, f"💤 [LLAMA] {event.why}")]
+
+
+def room_back(state: State) -> Decision:
+    """Ask again, as nobody's wish: others come first, and nobody goes for it."""
+    after, effects = begin(state, ROOM_BACK)
+    return after, [Log(INFO, f"♻️ [LLAMA] {ROOM_BACK}"), *effects]
 
 
 def drain(state: State, event: Drain) -> Decision:

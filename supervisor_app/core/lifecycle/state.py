@@ -124,6 +124,8 @@ class State:
     """Reason for which it takes no new requests, as a sentence."""
     unloaded: str = ""
     """Reason for which it is not loaded although it is to run, as a sentence: the next request loads it."""
+    no_room: bool = False
+    """The server is not loaded because there was no room for it, and begins once there is some."""
     asks_since: float | None = None
     """Monotonic seconds at which this try asked for room; None: it has not."""
     loads_since: float | None = None

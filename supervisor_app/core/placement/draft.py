@@ -47,6 +47,8 @@ class Draft:
         """Left by those that stay, and by promises."""
         self.loads = Loads(world.residents, policy.parallel_loads)
         self.promises: list[Promise] = []
+        self.started: list[Promise] = []
+        """Servers that start by this plan: they hold their room already."""
         self.evicted: set[str] = set()
         self.decisions: list[Decision] = []
         self.moments: set[float] = set()
@@ -115,6 +117,12 @@ class Draft:
         for candidate in chosen:
             self._going.add(candidate.resident.name)
             self.later.give(candidate.share)
+
+    def start(self, demand: Demand, share: Amounts) -> None:
+        self.free.take(share)
+        self.later.take(share)
+        self.loads.add(demand.name, demand.need, begun=True)
+        self.started.append(Promise(demand, share))
 
     def promise(self, demand: Demand, share: Amounts) -> None:
         self.later.take(share)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from supervisor_app.core.placement.leaving import stay_of
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
     from supervisor_app.core.placement.draft import Draft, Promise
     from supervisor_app.core.placement.loads import Load
     from supervisor_app.core.placement.shares import Amounts, Ledger
-    from supervisor_app.core.placement.world import Demand, Resident
+    from supervisor_app.core.placement.world import Budget, Demand, Resident
 
-STAYING_FIRST = list(Stay)
+STAYING_FIRST: list[Stay | None] = list(Stay)
 """Order in which holders are told: those that stay longest first."""
 
 
@@ -47,7 +48,11 @@ def others_load(demand: Demand, before: Iterable[Load], limit: int) -> Reason:
 
 def _turn(holder: Holder) -> tuple[int, str]:
     """Sort those that load by name, and before those whose turn comes, which are in their order already."""
-    return STAYING_FIRST.index(holder.stay), holder.name if holder.stay is Stay.LOADING else ""
+    return _order(holder), holder.name if holder.stay is Stay.LOADING else ""
+
+
+def _order(holder: Holder) -> int:
+    return STAYING_FIRST.index(holder.stay)
 
 
 def last_process(demand: Demand) -> Reason:
@@ -60,7 +65,7 @@ def doubt(draft: Draft, demand: Demand, share: Amounts) -> Reason | None:
         return Reason(kind=Kind.UNKNOWN_NEED, name=demand.name)
     for thing, amount in share_of(demand, draft.capacity).items():
         if amount > share.get(thing, 0):
-            return _memory(draft, demand, thing, Kind.DOUBTED)
+            return replace(_memory(draft, demand, thing), kind=Kind.DOUBTED, usable=share.get(thing, 0))
     return None
 
 
@@ -70,37 +75,39 @@ def _worst(share: Amounts, missing: Amounts) -> Thing:
 
 
 def _of_thing(draft: Draft, demand: Demand, thing: Thing, room: Ledger, first: Sequence[Promise]) -> Reason:
-    holders = (*_residents(draft, thing), *_promised(thing, first))
-    if thing.kind is Kind.MEMORY:
-        return _memory(draft, demand, thing, Kind.MEMORY, holders, room)
-    limit = draft.capacity[thing]
-    return Reason(kind=thing.kind, name=demand.name, holders=holders, limit=limit, group=thing.name)
-
-
-def _memory(
-    draft: Draft,
-    demand: Demand,
-    thing: Thing,
-    kind: Kind,
-    holders: tuple[Holder, ...] = (),
-    room: Ledger | None = None,
-) -> Reason:
-    budget = next(each for each in draft.world.budgets if each.device == thing.name)
-    flags, with_flags = _remedy(demand, thing, room) if room is not None else ("", 0)
-    return Reason(
-        kind=kind,
-        name=demand.name,
+    holders = (*_residents(draft, thing), *_kept(thing, first, Stay.FIRST))
+    if thing.kind is not Kind.MEMORY:
+        limit = draft.capacity[thing]
+        return Reason(kind=thing.kind, name=demand.name, holders=holders, limit=limit, group=thing.name)
+    reason = _memory(draft, demand, thing)
+    reserve = _budget(draft, thing).reserve
+    flags, with_flags = _remedy(demand, thing, room)
+    return replace(
+        reason,
         holders=holders,
+        reserve=reserve if reason.needed <= room.free[thing] + reserve else 0,
+        remedy=flags,
+        remedy_needed=with_flags,
+    )
+
+
+def _memory(draft: Draft, demand: Demand, thing: Thing) -> Reason:
+    budget = _budget(draft, thing)
+    return Reason(
+        kind=Kind.MEMORY,
+        name=demand.name,
         device=budget.device,
         device_name=budget.name,
         needed=demand.need.devices[thing.name],
         estimated=demand.need.source is Source.ESTIMATED,
-        usable=budget.usable,
         free=max(0, draft.free.free[thing]),
         strangers=budget.strangers,
-        remedy=flags,
-        remedy_needed=with_flags,
+        allowed=budget.total if budget.is_set else 0,
     )
+
+
+def _budget(draft: Draft, thing: Thing) -> Budget:
+    return next(each for each in draft.world.budgets if each.device == thing.name)
 
 
 def _remedy(demand: Demand, thing: Thing, room: Ledger) -> tuple[str, int]:
@@ -113,7 +120,12 @@ def _remedy(demand: Demand, thing: Thing, room: Ledger) -> tuple[str, int]:
 
 
 def _residents(draft: Draft, thing: Thing) -> list[Holder]:
-    holders = [
+    holders = [*_here(draft, thing), *_kept(thing, draft.started, Stay.LOADING)]
+    return sorted(holders, key=lambda each: (_order(each), -each.bytes, each.name))
+
+
+def _here(draft: Draft, thing: Thing) -> list[Holder]:
+    return [
         Holder(
             name=resident.name,
             bytes=_bytes(thing, draft.shares[resident.name]),
@@ -123,13 +135,12 @@ def _residents(draft: Draft, thing: Thing) -> list[Holder]:
         for resident in draft.world.residents
         if thing in draft.shares[resident.name]
     ]
-    return sorted(holders, key=lambda each: (STAYING_FIRST.index(each.stay), -each.bytes, each.name))
 
 
-def _promised(thing: Thing, first: Sequence[Promise]) -> list[Holder]:
+def _kept(thing: Thing, promises: Sequence[Promise], stay: Stay) -> list[Holder]:
     return [
-        Holder(name=promise.demand.name, bytes=_bytes(thing, promise.share), stay=Stay.FIRST)
-        for promise in first
+        Holder(name=promise.demand.name, bytes=_bytes(thing, promise.share), stay=stay)
+        for promise in promises
         if thing in promise.share
     ]
 

@@ -59,9 +59,7 @@ def _settle(draft: Draft, demand: Demand) -> None:
     elif lack(share, draft.free.free) or lack(share, draft.later.free) or draft.loads.before(demand.need):
         _wait(draft, demand, share)
     else:
-        draft.free.take(share)
-        draft.later.take(share)
-        draft.loads.add(demand.name, demand.need, begun=True)
+        draft.start(demand, share)
         draft.decisions.append(Start(demand.name, doubt(draft, demand, share)))
 
 

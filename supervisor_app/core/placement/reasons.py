@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from supervisor_app.common.words import counted, noun, roughly, size
+from supervisor_app.common.words import counted, noun, size, told_apart
 
 MOST_NAMES = 4
 """Names in a sentence of those that load; the others are counted."""
@@ -49,7 +49,8 @@ class Holder:
     name: str
     bytes: int
     """Bytes on the device of the reason; 0 where the reason is no device."""
-    stay: Stay
+    stay: Stay | None
+    """None: that is not told."""
     requests: int = 0
 
 
@@ -65,10 +66,14 @@ class Reason:
     estimated: bool = False
     """`needed` is an estimate."""
     usable: int = 0
-    """Budget of the device: total - reserve - strangers."""
+    """Most that the server can have of the device, if it may be less than it needs."""
     free: int = 0
     """Free part of the budget, now."""
     strangers: int = 0
+    allowed: int = 0
+    """Bytes that people allow all servers together (`budget_mb`); 0: the device itself is the limit."""
+    reserve: int = 0
+    """Bytes that are left free on the device, if without them it would fit."""
     limit: int = 0
     group: str = ""
     remedy: str = ""
@@ -77,11 +82,17 @@ class Reason:
     """Bytes on the device with these flags."""
 
 
-def sentence(reason: Reason) -> str:
-    """Return the reason in words: what is needed, what there is, and what would help."""
+def sentence(reason: Reason, *, lasting: bool = False) -> str:
+    """Return the reason in words: what is needed, what there is, and what would help.
+
+    `lasting`: these are read for a long time, so what the holders do at this moment is left out.
+    """
+    if lasting:
+        reason = replace(reason, holders=tuple(map(_at_any_time, reason.holders)))
     match reason.kind:
         case Kind.MEMORY:
-            return f"{_needs(reason)} {_there(reason)}{_remedy(reason)}"
+            needed, free = told_apart(reason.needed, reason.free, guess=reason.estimated)
+            return f"{_needs(reason, needed)} {_there(reason, free)}{_remedy(reason)}"
         case Kind.NODE_LIMIT:
             return f"`{reason.name}` has no place: {_limit(reason, 'may be loaded at a time (`max_loaded`)')}"
         case Kind.GROUP_LIMIT:
@@ -94,24 +105,30 @@ def sentence(reason: Reason) -> str:
         case Kind.UNKNOWN_NEED:
             return f"It is not known yet how much memory `{reason.name}` needs: it loads while no other does."
         case Kind.DOUBTED:
-            return f"{_needs(reason)} It can have {size(reason.usable)}. Estimates may be wrong: it is tried."
+            needed, usable = told_apart(reason.needed, reason.usable, guess=reason.estimated)
+            return f"{_needs(reason, needed)} It can have {usable}. Estimates may be wrong: it is tried."
         case never:
             raise AssertionError(never)
 
 
-def _needs(reason: Reason) -> str:
-    needed = f"about {roughly(reason.needed)} (estimated)" if reason.estimated else size(reason.needed)
-    return f"`{reason.name}` needs {needed} on {reason.device_name}."
+def _at_any_time(holder: Holder) -> Holder:
+    return holder if holder.stay is Stay.PINNED else replace(holder, stay=None)
 
 
-def _there(reason: Reason) -> str:
-    free = f"Free are {size(reason.free)}"
+def _needs(reason: Reason, needed: str) -> str:
+    said = f"about {needed} (estimated)" if reason.estimated else needed
+    return f"`{reason.name}` needs {said} on {reason.device_name}."
+
+
+def _there(reason: Reason, free: str) -> str:
+    budget = f" of the {size(reason.allowed)} that `budget_mb` allows" if reason.allowed else ""
+    kept = f" beside the {size(reason.reserve)} that `reserve_mb` keeps" if reason.reserve else ""
     others = f", other programs use {size(reason.strangers)}" if reason.strangers else ""
     held = [
-        f"`{holder.name}` {'holds ' if number == 0 else ''}{size(holder.bytes)} ({_stay(holder)})"
+        f"`{holder.name}` {'holds ' if number == 0 else ''}{size(holder.bytes)}{_staying(holder)}"
         for number, holder in enumerate(reason.holders)
     ]
-    return f"{free}{others}{'; ' if held else ''}{', '.join(held)}."
+    return f"Free are {free}{budget}{kept}{others}{'; ' if held else ''}{', '.join(held)}."
 
 
 def _remedy(reason: Reason) -> str:
@@ -140,11 +157,15 @@ def _limit(reason: Reason, rule: str) -> str:
 
 
 def _listed(holders: tuple[Holder, ...]) -> str:
-    return ", ".join(f"`{holder.name}` ({_stay(holder)})" for holder in holders)
+    return ", ".join(f"`{holder.name}`{_staying(holder)}" for holder in holders)
 
 
-def _stay(holder: Holder) -> str:
-    match holder.stay:
+def _staying(holder: Holder) -> str:
+    return f" ({_stay(holder, holder.stay)})" if holder.stay else ""
+
+
+def _stay(holder: Holder, stay: Stay) -> str:
+    match stay:
         case Stay.BUSY:
             return f"busy, {counted(holder.requests, 'request')}"
         case Stay.JUST_LOADED:
@@ -154,4 +175,4 @@ def _stay(holder: Holder) -> str:
         case Stay.FIRST:
             return "comes first"
         case _:
-            return holder.stay.value
+            return stay.value

@@ -65,6 +65,8 @@ class Budget:
     reserve: int
     strangers: int
     """Used by processes that are no servers of this node."""
+    is_set: bool = False
+    """People allow no more than `total` (`budget_mb`); the device has more."""
 
     @property
     def usable(self) -> int:

@@ -59,7 +59,7 @@ def _budget(device: Device, rules: MemoryRules, residents: Iterable[Resident]) -
 
 
 def _allowed(device: str, name: str, megabytes: int) -> Budget:
-    return Budget(device=device, name=name, total=megabytes * 2**20, reserve=0, strangers=0)
+    return Budget(device=device, name=name, total=megabytes * 2**20, reserve=0, strangers=0, is_set=True)
 
 
 def names_of(device: Device) -> tuple[str, ...]:

@@ -16,8 +16,9 @@ from supervisor_app.core.room.waiting import FRESH_SECONDS, Waiting
 from supervisor_app.core.status import FailureKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from supervisor_app.core.placement.reasons import Reason
     from supervisor_app.core.placement.world import Demand
     from supervisor_app.core.ports import Clock
     from supervisor_app.core.room.tenants import Tenant
@@ -33,6 +34,7 @@ RETELL_SECONDS = 1.0
 each reason is saved and pushed.
 """
 NEXT_REQUEST = "The next request loads it."
+ROOM_OR_REQUEST = "It is loaded once there is room, or by the next request."
 NOT_LOADED_KINDS = frozenset({Kind.MEMORY, Kind.NODE_LIMIT, Kind.GROUP_LIMIT})
 """Reasons that do not pass by themselves."""
 
@@ -50,6 +52,8 @@ class Orders:
         self._hears_since = clock.monotonic()
         self._retold_at: dict[str, float] = {}
         """Moment at which a server that waits was told its last reason."""
+        self._beside: dict[str, frozenset[str]] = {}
+        """Server that was not loaded -> names of those that had its room when it was told why."""
 
     def carry_out(self, planned: Plan, demands: Sequence[Demand]) -> None:
         wanted, tenants = {demand.name: demand for demand in demands}, self._tenants()
@@ -67,16 +71,43 @@ class Orders:
                 why = f"It finishes what it does, and makes room for `{decision.for_}` then."
                 tenant.tell(lifecycle.Drain(attempt, why))
             case Wait():
-                why = sentence(decision.reason)
                 if demands[decision.name].cause is Cause.PRELOAD and decision.reason.kind in NOT_LOADED_KINDS:
-                    tenant.tell(lifecycle.NotLoaded(attempt, f"Not loaded: {why} {NEXT_REQUEST}"))
+                    self._leave(decision.name, tenant, decision.reason)
                 else:
-                    self._tell_why(decision.name, tenant, why)
+                    self._tell_why(decision.name, tenant, sentence(decision.reason))
             case Refuse():
                 failure = failure_of(FailureKind.DOES_NOT_FIT, sentence(decision.reason).rstrip("."))
                 tenant.tell(lifecycle.RoomRefused(attempt, failure))
             case never:
                 assert_never(never)
+
+    def recall(self, planned: Plan, names: Collection[str]) -> None:
+        """Have those of these begin that were not loaded, and for which there is room now.
+
+        The others are told why not, if it is because of others than before: numbers change all the time.
+        """
+        tenants = self._tenants()
+        self._beside = {name: beside for name, beside in self._beside.items() if name in names}
+        for decision in planned.decisions:
+            if decision.name not in names:
+                continue
+            tenant = tenants[decision.name]
+            match decision:
+                case Start():
+                    self.call_back(tenant)
+                case Wait() if decision.reason.kind in NOT_LOADED_KINDS:
+                    if _holders(decision.reason) != self._beside.get(decision.name):
+                        self._leave(decision.name, tenant, decision.reason)
+
+    def call_back(self, tenant: Tenant) -> None:
+        """Have a server begin that was not loaded."""
+        tenant.tell(lifecycle.RoomBack(tenant.state.attempt))
+
+    def _leave(self, name: str, tenant: Tenant, reason: Reason) -> None:
+        """Have a server rest until there is room for it."""
+        self._beside[name] = _holders(reason)
+        why = f"Not loaded: {sentence(reason, lasting=True)} {ROOM_OR_REQUEST}"
+        tenant.tell(lifecycle.NotLoaded(tenant.state.attempt, why))
 
     def _tell_why(self, name: str, tenant: Tenant, why: str) -> None:
         """Tell a server for what it waits: at once, and then what has changed since, every second at most."""
@@ -136,3 +167,7 @@ class Orders:
         self.told.given[name] = tenant.state.attempt
         made_room = self.told.made_room_for(name)
         tenant.tell(lifecycle.RoomGiven(tenant.state.attempt, remark, made_room))
+
+
+def _holders(reason: Reason) -> frozenset[str]:
+    return frozenset(holder.name for holder in reason.holders)

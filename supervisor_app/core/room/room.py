@@ -18,6 +18,7 @@ from supervisor_app.core.room.beside import as_idle, beside, demand_beside, why_
 from supervisor_app.core.room.budgets import budgets_of, policy_of
 from supervisor_app.core.room.orders import Orders
 from supervisor_app.core.room.reading_ahead import ReadAhead, room_for_files
+from supervisor_app.core.room.recalls import RECALL_SECONDS, recalled, rests, with_places_kept
 from supervisor_app.core.room.sight import Sight
 from supervisor_app.core.room.tenants import (
     UNKNOWN,
@@ -208,13 +209,14 @@ class Room:
             )
             for name, tenant in asking.items()
         }
-        if not asking:
+        resting = {name: tenant for name, tenant in tenants.items() if rests(tenant)}
+        if not asking and not resting:
             return inf
         if self._rules is None:
             return self._line_up()
         survey, needs = await asyncio.gather(
             self._sight.survey(self._sight.since_when(), self._rules),
-            self._sight.read_needs({**asking, **self._with_memory()}),
+            self._sight.read_needs({**asking, **resting, **self._with_memory()}),
         )
         evicting = any(tenant.state.wished or self._waits_for(name) for name, tenant in asking.items())
         matter = evicting and self._requests_matter(survey, needs)
@@ -236,6 +238,8 @@ class Room:
         demands = self._demands(dict.fromkeys(tenants, WEIGHTLESS), now, gathers=crowded)
         planned = line_up(loading(tenants, given, now), demands, self._parallel, now)
         self._orders.carry_out(planned, demands)
+        for resting in filter(rests, tenants.values()):
+            self._orders.call_back(resting)
         return now + LOOK_AGAIN_SECONDS
 
     def _settle(self, survey: Survey, needs: Mapping[str, Need], requests: Mapping[str, int]) -> float:
@@ -245,22 +249,28 @@ class Room:
         world = self._world(survey, needs, requests, now)
         planned = plan(world, demands, policy_of(self._rules), now)
         self._orders.carry_out(planned, demands)
+        self._recall(world, demands, needs, now)
+        if not self._since:
+            return now + RECALL_SECONDS
         soon = now + (RETURNING_SECONDS if self._sight.returning.is_awaited else LOOK_AGAIN_SECONDS)
         to_come = [gate for gate in self._orders.gates if gate > now]
-        return min(soon, planned.again_at or inf, *to_come) if self._since else inf
+        return min(soon, planned.again_at or inf, *to_come)
+
+    def _recall(self, world: World, demands: Sequence[Demand], needs: Mapping[str, Need], now: float) -> None:
+        """Have those begin that were not loaded for want of room, if there is some beside all others."""
+        tenants, known = self._tenants(), {demand.name for demand in demands}
+        resting = [asked for asked in recalled(tenants, needs, now) if asked.name not in known]
+        if resting and not self._is_unsettled():
+            beside = with_places_kept(world, tenants, needs)
+            planned = plan(beside, [*demands, *resting], policy_of(self._rules), now)
+            self._orders.recall(planned, {asked.name for asked in resting})
 
     def _demands(self, needs: Mapping[str, Need], now: float, *, gathers: bool = True) -> list[Demand]:
         """Return who asks. Those that nobody has asked for come in together, so that priority counts.
 
         `gathers`: False where there is enough for all, and no order.
         """
-        tenants = self._tenants()
-        here = {name for name, _ in self._since}
-        unsettled = not self._complete or any(
-            is_undecided(tenant)
-            or (asks(tenant) and name not in here and name not in self._orders.told.given)
-            for name, tenant in tenants.items()
-        )
+        tenants, unsettled = self._tenants(), self._is_unsettled()
         found = []
         for (name, attempt), since in self._since.items():
             tenant = tenants.get(name)
@@ -271,6 +281,15 @@ class Room:
                 continue
             found.append(asked)
         return found
+
+    def _is_unsettled(self) -> bool:
+        """May servers that nobody has heard yet ask in a moment, or turn out to have memory?"""
+        here = {name for name, _ in self._since}
+        return not self._complete or any(
+            is_undecided(tenant)
+            or (asks(tenant) and name not in here and name not in self._orders.told.given)
+            for name, tenant in self._tenants().items()
+        )
 
     def _waits_for(self, name: str) -> int:
         return self._waiting.for_server(name, self._clock.monotonic())

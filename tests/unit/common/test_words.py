@@ -118,6 +118,22 @@ def test_size(count, said):
 
 
 @pytest.mark.parametrize(
+    ("more", "less", "guess", "said"),
+    [
+        (2 * GIB, GIB, False, ("2.0 GiB", "1.0 GiB")),
+        (22.4 * GIB, 9 * GIB, True, ("22 GiB", "9.0 GiB")),
+        (9.14 * GIB, 9.115 * GIB, False, ("9.14 GiB", "9.11 GiB")),
+        (9.1101 * GIB, 9.1199 * GIB, False, ("9.1 GiB", "9.1 GiB")),
+        (GIB + 1, GIB, False, ("1.01 GiB", "1.00 GiB")),
+        (114 * 2**20, 111 * 2**20, True, ("114.0 MiB", "111.0 MiB")),
+        (1, 0, False, ("1 B", "0 B")),
+    ],
+)
+def test_told_apart(more, less, guess, said):
+    assert words.told_apart(more, less, guess=guess) == said
+
+
+@pytest.mark.parametrize(
     ("count", "total", "said"),
     [(100 * 2**20, 2.9 * GIB, "0.1 of 2.9 GiB"), (0, 0, "0 of 0 B"), (GIB, GIB, "1.0 of 1.0 GiB")],
 )

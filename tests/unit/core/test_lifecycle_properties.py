@@ -159,7 +159,8 @@ class World:
             lifecycle.RoomAwaited(attempt, "No room."),
             lifecycle.RoomRefused(attempt, too_big),
             lifecycle.NotLoaded(attempt, "Not loaded."),
-        )[self.choices.below(5)]
+            lifecycle.RoomBack(attempt),
+        )[self.choices.below(6)]
 
     def look_at_port(self) -> PortHolder | None:
         if self.outside:

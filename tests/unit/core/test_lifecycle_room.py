@@ -155,6 +155,37 @@ def test_a_server_nobody_has_asked_for_rests_where_there_is_no_room():
     assert server.state.deadline is None
 
 
+def test_a_server_that_rests_asks_again_once_there_is_room_as_nobody_s_wish():
+    server = Tenant().asks(preload=True)
+    server.send(lifecycle.NotLoaded(server.state.attempt, LEFT))
+    server.send(lifecycle.RoomBack(server.state.attempt))
+    assert server.detail.startswith("There is room for it now.")
+    server.send(lifecycle.Inspected(server.state.attempt, None))
+    assert server.where == (Status.STARTING, Phase.AWAITING_ROOM)
+    assert not server.state.wished
+
+
+def test_a_server_that_rests_says_the_newest_reason_and_the_console_only_the_first():
+    server = Tenant().asks(preload=True)
+    server.send(lifecycle.NotLoaded(server.state.attempt, LEFT))
+    assert server.logs() == [f"💤 [LLAMA] {LEFT}"]
+    server.send(lifecycle.NotLoaded(server.state.attempt, "Not loaded: others."))
+    assert server.detail == "Not loaded: others."
+    assert server.logs() == []
+
+
+@pytest.mark.parametrize("stopped", [True, False], ids=["stopped", "made room"])
+def test_room_is_no_reason_to_begin_for_a_server_that_was_stopped_or_made_room(stopped):
+    server = Tenant()
+    if stopped:
+        server.asks(preload=True)
+        server.send(lifecycle.NotLoaded(server.state.attempt, LEFT)).send(lifecycle.Stop())
+    else:
+        server.serves().unloads().goes()
+    server.send(lifecycle.RoomBack(server.state.attempt))
+    assert server.where == (Status.INITIAL, Phase.IDLE)
+
+
 def test_a_server_that_was_asked_for_meanwhile_does_not_rest():
     server = Tenant().asks(preload=True)
     server.send(lifecycle.Start(generation=2))

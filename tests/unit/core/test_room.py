@@ -30,7 +30,8 @@ async def test_at_the_start_the_highest_priority_is_loaded_and_the_others_say_wh
         resting = n.snapshot("a")
         assert resting.unloaded
         assert resting.detail == (
-            "Not loaded: `a` needs 60.0 MiB on the host. Free are 40.0 MiB. The next request loads it."
+            "Not loaded: `a` needs 60.0 MiB on the host. Free are 40.0 MiB of the 100 MiB that `budget_mb` "
+            "allows; `b` holds 60.0 MiB. It is loaded once there is room, or by the next request."
         )
 
 
@@ -138,7 +139,8 @@ async def test_a_busy_server_is_waited_for():
         waiting = n.snapshot("b")
         assert waiting.status is Status.STARTING
         assert waiting.detail == (
-            "`b` needs 60.0 MiB on the host. Free are 40.0 MiB; `a` holds 60.0 MiB (busy, 1 request)."
+            "`b` needs 60.0 MiB on the host. Free are 40.0 MiB of the 100 MiB that `budget_mb` allows; "
+            "`a` holds 60.0 MiB (busy, 1 request)."
         )
         n.probe.busy.clear()
         await n.clock.advance(2)
@@ -339,7 +341,7 @@ async def test_when_rules_are_taken_away_those_that_wait_are_loaded():
         assert n.snapshot("b").status is Status.STARTING
         n.store.memory_rules = None
         await n.clock.advance(5)
-        assert n.loaded == {"a", "b"}
+        assert n.loaded == {"a", "b", "c"}
 
 
 async def test_more_requests_that_wait_count_for_more():

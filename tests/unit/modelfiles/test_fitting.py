@@ -58,6 +58,7 @@ def test_without_a_look_at_the_machine_or_the_model_nothing_is_said(devices, kno
         (10, [HOST, GPU], True, "Needs about 11 GiB (by its size). GPUs can have 23.0 GiB."),
         (30, [HOST, GPU], True, "a part of it would compute on the host, slowly."),
         (30, [HOST], True, "The host can have 39.0 GiB."),
+        (56.55, [HOST, GPU], False, "Needs about 62.21 GiB (by its size). This node can have 62.00 GiB."),
         (90, [HOST, GPU], False, "Needs about 99 GiB (by its size). This node can have 62.0 GiB."),
     ],
 )

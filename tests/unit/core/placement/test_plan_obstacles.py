@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from supervisor_app.core.placement.reasons import Kind, Stay
@@ -45,6 +47,25 @@ def test_where_room_could_be_made_the_load_before_is_told():
 def test_of_two_that_lack_memory_and_a_place_memory_is_told():
     servers = (resident("x", 20, BUSY, requests=1), demand("a", 10))
     assert reason_of("a", *servers, max_loaded=1).kind is Kind.MEMORY
+
+
+def test_a_server_that_starts_by_the_same_plan_holds_its_room():
+    first, second = preload("a", 20, priority=1), preload("b", 10)
+    assert said_of("b", first, second) == (
+        "`b` needs 10.0 GiB on the gpu0. Free are 4.0 GiB; `a` holds 20.0 GiB (loading)."
+    )
+    assert said_of("b", first, second, max_loaded=1, budgets=()).endswith("there is `a` (loading).")
+
+
+@pytest.mark.parametrize(("needed", "told"), [(20, 3 * GIB), (21, 0)])
+def test_the_reserve_is_told_where_without_it_a_server_would_fit(needed, told):
+    kept = budget(24, reserve=3, strangers=4)
+    assert reason_of("a", demand("a", needed), budgets=(kept,)).reserve == told
+
+
+def test_a_budget_of_people_is_told_as_theirs():
+    assert reason_of("a", demand("a", 30), budgets=(replace(budget(24), is_set=True),)).allowed == 24 * GIB
+    assert reason_of("a", demand("a", 30)).allowed == 0
 
 
 # --- Reasons to stay -----------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supervisor_app.core.placement.reasons import Kind
+from supervisor_app.core.placement.reasons import Kind, sentence
 from supervisor_app.core.placement.world import Source
 from tests.unit.core.placement.worlds import (
     LOADING,
@@ -68,3 +68,12 @@ def test_a_server_of_unknown_need_gets_its_moment_among_many_loads():
 
 def test_limits_hold_for_what_nobody_knows():
     assert decided(resident("x", 4), demand("a", UNKNOWN), max_loaded=1) == ["evict x for a", "wait a"]
+
+
+def test_a_doubted_start_tells_what_pinned_servers_leave():
+    pinned, estimated = resident("x", 10, pinned=True), demand("a", need(15, Source.ESTIMATED))
+    (start,) = planned(pinned, estimated).decisions
+    assert sentence(start.remark) == (
+        "`a` needs about 15 GiB (estimated) on the gpu0. It can have 14.0 GiB. "
+        "Estimates may be wrong: it is tried."
+    )

@@ -44,6 +44,42 @@ def test_memory_of_other_programs_is_told():
     )
 
 
+def test_a_budget_that_people_set_is_told():
+    assert sentence(replace(BIG, allowed=16 * GIB, remedy="")) == (
+        "`big` needs 22.4 GiB on GPU 0. Free are 9.1 GiB of the 16.0 GiB that `budget_mb` allows; "
+        "`embed` holds 1.2 GiB (pinned), `coder` 12.8 GiB (busy, 2 requests)."
+    )
+
+
+def test_the_reserve_is_told_where_it_makes_the_difference():
+    assert sentence(replace(BIG, holders=(), free=22 * GIB, reserve=GIB, strangers=GIB, remedy="")) == (
+        "`big` needs 22.4 GiB on GPU 0. Free are 22.0 GiB beside the 1.0 GiB that `reserve_mb` keeps, "
+        "other programs use 1.0 GiB."
+    )
+
+
+@pytest.mark.parametrize(
+    ("needed", "free", "estimated", "said"),
+    [
+        (114.2, 111.35, True, "needs about 114.2 MiB (estimated) on GPU 0. Free are 111.3 MiB."),
+        (111.4, 110.65, False, "needs 111.4 MiB on GPU 0. Free are 110.6 MiB."),
+        (111.04, 111.01, False, "needs 111.1 MiB on GPU 0. Free are 111.0 MiB."),
+        (64.02, 63.995, False, "needs 64.02 MiB on GPU 0. Free are 63.99 MiB."),
+        (1024.1, 1023.9, False, "needs 1.01 GiB on GPU 0. Free are 0.99 GiB."),
+    ],
+)
+def test_numbers_never_look_as_if_it_fitted(needed, free, estimated, said):
+    mib = GIB // 1024
+    reason = replace(
+        BIG, holders=(), remedy="", needed=int(needed * mib), free=int(free * mib), estimated=estimated
+    )
+    assert sentence(reason) == f"`big` {said}"
+
+
+def test_a_reason_that_is_read_for_long_leaves_out_what_the_holders_do_now():
+    assert "`embed` holds 1.2 GiB (pinned), `coder` 12.8 GiB. With" in sentence(BIG, lasting=True)
+
+
 def test_nothing_more_is_said_than_is_known():
     assert sentence(replace(BIG, holders=(), remedy="")) == (
         "`big` needs 22.4 GiB on GPU 0. Free are 9.1 GiB."
