@@ -104,6 +104,15 @@ def model_not_found(model: str, known: list[str]) -> Problem:
     return Problem(status=404, code="model_not_found", message=message, fault=Side.CLIENT)
 
 
+def makes_no_text(server: str, flag: str) -> Problem:
+    """Refuse a question for text that may crash the server. `flag`: with which the server was started."""
+    return bad_request(
+        f"{server} was started with {flag}, so it makes no text. Ask another model, or {server} for what it "
+        "does, as at /v1/embeddings or /v1/rerank.",
+        code="makes_no_text",
+    )
+
+
 def no_room() -> Problem:
     return Problem(
         status=503,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from supervisor_app.common.words import span
 from supervisor_app.core.command_line.argv import spelled, spelled_out
+from supervisor_app.core.command_line.work import Work, work_of
 from supervisor_app.core.diagnosis.named_files import is_router
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ PART_OF_USE = 0.5
 """Part of the shortest restored conversation that an answer must find in the cache to count as going on: the
 beginning of a template is alike in all."""
 _OF_THE_DOOR = frozenset({"--host", "--port", SLOT_FLAG, "--api-key"})
-_NO_TEXT = frozenset({"--embedding", "--embeddings", "--rerank", "--reranking"})
 _PICTURES = frozenset({"-mm", "--mmproj", "-mmu", "--mmproj-url"})
 
 
@@ -74,7 +74,7 @@ def why_not(args: Sequence[str]) -> str:
         return not_kept(
             f"its own flags have {SLOT_FLAG}, so what is saved there is theirs. Drop one of the two"
         )
-    if flags & _NO_TEXT:
+    if work_of(args) is not Work.TEXT:
         return not_kept("it only embeds or ranks, so it has none")
     if flags & _PICTURES:
         return not_kept("llama-server saves none of a model that sees or hears")

@@ -6,17 +6,15 @@ Plain functions, for a `DatabaseThread`.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from functools import lru_cache
 from itertools import pairwise
-from pathlib import PurePath
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from supervisor_app.common.moments import seconds
 from supervisor_app.common.storage import storable
 from supervisor_app.core.command_line.argv import spelled_out
-from supervisor_app.core.diagnosis import named_files
+from supervisor_app.core.command_line.work import textless_flag
 from supervisor_app.core.loaded import loaded_from_json
 from supervisor_app.core.machine.sockets import realm
 from supervisor_app.core.sightings import Endpoint
@@ -24,18 +22,18 @@ from supervisor_app.core.status import AVAILABLE, Status
 from supervisor_app.fleet.conf import Overlay, apply_overlay
 from supervisor_app.fleet.events import load_of
 from supervisor_app.fleet.models import LlamaServer, Run, ServerState
-from supervisor_app.fleet.presets import aliases_among
 from supervisor_app.fleet.silence import silent_rows, silent_since, with_silence
+from supervisor_app.gateway.edge.names import Names, is_router, names_of_all
 from supervisor_app.gateway.edge.recent_runs import RecentRuns
 from supervisor_app.gateway.llama.isolation import caches_prompts
-from supervisor_app.gateway.llama.listing import Listing, is_path, listing_of_json, listing_of_names
+from supervisor_app.gateway.llama.listing import Listing, listing_of_json, listing_of_names
 from supervisor_app.gateway.llama.presets import presets_of
 from supervisor_app.gateway.servers.elsewhere import is_elsewhere
 from supervisor_app.gateway.servers.facts import End, Load, ServerFacts, end_of
 from supervisor_app.traffic.models import ModelList
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from django.db.models import QuerySet
 
@@ -60,21 +58,26 @@ def load_facts(overlay: Overlay, recent: RecentRuns | None = None) -> dict[str, 
     runs = (recent or RecentRuns()).of(servers)
     for server in servers:
         apply_overlay(server, overlay)
-    shared, here = _shared_files(servers), realm()
-    return {server.name: _facts_of(server, runs[server.pk], shared, here) for server in servers}
+    listings = {server.name: _listing_of(server, runs[server.pk]) for server in servers}
+    names, here = names_of_all(servers, listings), realm()
+    return {
+        server.name: _facts_of(server, runs[server.pk], names[server.name], here).with_listing(
+            listings[server.name]
+        )
+        for server in servers
+    }
 
 
-def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str], here: str) -> ServerFacts:
-    state: ServerState | None = getattr(server, "state", None)
+def _facts_of(server: LlamaServer, runs: list[Run], names: Names, here: str) -> ServerFacts:
+    state = _state_of(server)
     starts = [
         (run.ready_at - run.started_at).total_seconds() for run in runs if run.ready_at and not run.adopted
     ]
-    configured = tuple(_configured_names(server))
-    launch = launch_of(server)
+    args = [str(arg) for arg in server.args]
     endpoint = Endpoint(**state.endpoint) if state and state.endpoint else None
     open_run = next((run for run in runs if run.ended_at is None), None)
     adopted = bool(state and state.adopted)
-    facts = ServerFacts(
+    return ServerFacts(
         name=server.name,
         node=server.node,
         version=state.version if state else 0,
@@ -91,13 +94,15 @@ def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str], her
         unloaded=bool(state and state.unloaded),
         failure=str(((state and state.failure) or {}).get("kind", "")),
         port_is_chosen=server.port_is_chosen,
-        models=configured,
-        offered=() if is_router(server) else (_only_id(server, shared),),
-        configured=configured,
+        models=names.configured,
+        offered=(names.id,) if names.id else (),
+        configured=names.configured,
+        foreign=names.foreign,
         presets=presets_of(server.presets),
-        launch=launch,
+        launch=launch_of(server),
         is_router=is_router(server),
-        is_verbose=_is_verbose([str(arg) for arg in server.args]),
+        textless="" if adopted or is_router(server) else textless_flag(args),
+        is_verbose=_is_verbose(args),
         caches_prompts=caches_prompts(server.args),
         api_key=(server.api_key or "") if adopted else server.key,  # one that was found knows no random key
         adopted=adopted,
@@ -110,7 +115,10 @@ def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str], her
         is_elsewhere=bool(state and is_elsewhere(state.url, endpoint, here)),
         silent_since=seconds(silent_since(server)),
     )
-    return facts.with_listing(_listing_of(server, launch, state, runs))
+
+
+def _state_of(server: LlamaServer) -> ServerState | None:
+    return getattr(server, "state", None)
 
 
 VERBOSE_FLAGS = frozenset({"-v", "--verbose", "--log-verbose"})
@@ -135,12 +143,7 @@ def _end_of(run: Run) -> End:
     return end_of(kind=run.failure_kind, signal=run.signal, adopted=run.adopted, title=run.failure_title)
 
 
-# Its models, and what they are called
-
-
-def is_router(server: LlamaServer) -> bool:
-    """Is it one by its configuration? A router that was taken over says so itself."""
-    return bool(server.models_dir) or named_files.is_router(map(str, server.args))
+# Its models
 
 
 def launch_of(server: LlamaServer) -> str:
@@ -148,11 +151,12 @@ def launch_of(server: LlamaServer) -> str:
     return json.dumps([server.model_path, server.models_dir, server.args])
 
 
-def _listing_of(server: LlamaServer, launch: str, state: ServerState | None, runs: Iterable[Run]) -> Listing:
+def _listing_of(server: LlamaServer, runs: Iterable[Run]) -> Listing:
     """Find what it said of its models and can still be true; or else the names that are known."""
     kept: ModelList | None = getattr(server, "model_list", None)
-    if kept is not None and kept.launch == launch:
+    if kept is not None and kept.launch == launch_of(server):
         return _read(kept.said, kept.read_at)
+    state = _state_of(server)
     served = state.served if state else []
     if served:
         has_status = any(model["status"] != AVAILABLE for model in served)
@@ -173,31 +177,6 @@ def _ids(served: Iterable[Mapping[str, Any]]) -> Iterable[str]:
 def _served_before(runs: Iterable[Run]) -> list[str]:
     """List the models that a router served: nothing of its configuration names them."""
     return next((served for run in runs if (served := getattr(run, "served", None))), [])
-
-
-def _configured_names(server: LlamaServer) -> Iterable[str]:
-    """List the names that people gave a server: known also while it is down and cannot say its models."""
-    names = dict.fromkeys([server.name, *aliases_among(server.aliases, server.args)])
-    if server.model_path and not is_router(server):
-        path = PurePath(server.model_path)
-        names |= {path.name: None, server.model_path: None, path.stem: None}
-    return names
-
-
-def _only_id(server: LlamaServer, shared: Collection[str]) -> str:
-    """Name the model of a server that has one.
-
-    By its alias, or else by the server's name; where several servers have one file, by that file's. None of
-    these names depends on what the server does or says, so the name stays while it comes and goes.
-    """
-    alias = next((name for name in aliases_among(server.aliases, server.args) if not is_path(name)), "")
-    return alias or (PurePath(server.model_path).stem if server.model_path in shared else server.name)
-
-
-def _shared_files(servers: Iterable[LlamaServer]) -> Collection[str]:
-    """Find the model files that several servers have, perhaps on several hosts."""
-    counts = Counter(server.model_path for server in servers if server.model_path and not is_router(server))
-    return {path for path, number in counts.items() if number > 1}
 
 
 def keep_listing(name: str, launch: str, listing: Listing) -> None:

@@ -48,6 +48,9 @@ class Family(StrEnum):
     """List them."""
 
 
+_TEXTUAL = frozenset({Family.CHAT, Family.COMPLETIONS})
+
+
 class About(StrEnum):
     """Answers that a request is about: they are being made, or go on without their clients."""
 
@@ -91,6 +94,11 @@ class Operation:
     """`prompt` may be a list of them."""
     several_answers: bool = False
     """Several answers to each prompt, if `n` says so."""
+
+    @property
+    def makes_text(self) -> bool:
+        """Can a server that only embeds or ranks not answer it?"""
+        return self.family in _TEXTUAL
 
     @property
     def is_passed_on(self) -> bool:

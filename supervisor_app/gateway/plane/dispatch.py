@@ -127,12 +127,24 @@ def _candidates(gateway: Directory, exchange: Routed) -> Sequence[Backend]:
     """The servers that may answer the request now. Raises Denied and NotAllowedError."""
     policy = exchange.policy
     if gateway.takes_any_name and (policy is None or not policy.models):
-        return gateway.all
+        return _that_can(exchange, gateway.all)
     hints = exchange.body.hints
     if exchange.head.operation.presets is None and (server := gateway.presets.get(hints.model or "")):
         hints = replace(hints, model=server)  # a key for a preset alone may not do what no preset changes
     asks_all = exchange.head.asks_for_streams and not hints.model
-    return gateway.allowed(policy, hints, gateway.all if asks_all else gateway.candidates(hints.model))
+    found = gateway.allowed(policy, hints, gateway.all if asks_all else gateway.candidates(hints.model))
+    return _that_can(exchange, found)
+
+
+def _that_can(exchange: Routed, candidates: Sequence[Backend]) -> Sequence[Backend]:
+    """Leave out servers that a question for text may crash. Raises NotAllowedError if none is left."""
+    if not exchange.head.operation.makes_text:
+        return candidates
+    found = [backend for backend in candidates if not backend.facts.textless]
+    if candidates and not found:
+        facts = candidates[0].facts
+        raise NotAllowedError(problems.makes_no_text(facts.name, facts.textless))
+    return found
 
 
 def candidates_now(gateway: Directory, exchange: Routed) -> Sequence[Backend] | Problem:

@@ -90,7 +90,10 @@ def take_fast_path(
     if len(candidates) != 1 or gateway.inquest.suspects_anybody():
         return None
     backend = candidates[0]
-    if not (backend.facts.ready and backend.facts.wanted) or gateway.isolates(backend.facts):
+    facts = backend.facts
+    if not (facts.ready and facts.wanted) or gateway.isolates(facts):
+        return None
+    if facts.textless and head.operation.makes_text:
         return None
     at = gateway.wall_time()
     try:

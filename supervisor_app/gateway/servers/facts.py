@@ -98,6 +98,8 @@ class ServerFacts:
     """Models in lists: one name for each, which stays the same whatever the server does."""
     configured: tuple[str, ...] = ()
     """Names that people gave its model, whatever the server says itself."""
+    foreign: frozenset[str] = frozenset()
+    """Names of its model that stand for servers that do other work with it."""
     presets: Mapping[str, Preset] = field(default_factory=dict)
     """Names under which requests are changed on their way to it."""
     launch: str = ""
@@ -108,6 +110,8 @@ class ServerFacts:
     """A router uses the model that a request names; any other server has one model for all."""
     caches_prompts: bool = True
     """The server answers from its cache, unless a request or its flags say otherwise."""
+    textless: str = ""
+    """The flag that keeps it from making text, as it is written; empty: it may make some."""
     is_verbose: bool = False
     """The server was started with `--verbose`: its answers also quote the request."""
     api_key: str = field(default="", repr=False)
@@ -163,7 +167,8 @@ class ServerFacts:
 
     def with_listing(self, listing: Listing) -> ServerFacts:
         """Return the facts with this list of models."""
-        names = dict.fromkeys([*(self.configured or (self.name,)), *listing.names])
+        said = (*(self.configured or (self.name,)), *listing.names)
+        names = dict.fromkeys(name for name in said if name not in self.foreign)
         is_router = self.is_router or listing.is_router
         offered = listing.ids if is_router else self.offered
         return replace(self, listing=listing, models=tuple(names), offered=offered, is_router=is_router)

@@ -23,6 +23,7 @@ FAULTS = [
     (Side.CLIENT, 413, partial(problems.body_too_large)),
     (Side.CLIENT, 401, partial(problems.denied, Denied(401, "invalid_api_key", "An API key is needed."))),
     (Side.CLIENT, 404, partial(problems.model_not_found, "gpt", ["llama"])),
+    (Side.CLIENT, 400, partial(problems.makes_no_text, "embed", "--embedding")),
     (Side.CLIENT, 403, partial(problems.not_isolated, "default", "It caches")),
     (Side.CLIENT, 429, partial(problems.queue_full, "default", 256, 5)),
     (Side.CLIENT, 429, partial(problems.too_many_connections)),
