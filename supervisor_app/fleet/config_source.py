@@ -12,6 +12,7 @@ import logging
 import os
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 from django.conf import settings
 
@@ -38,6 +39,8 @@ class ConfigSource:
         self._kept = kept
         self._extra = extra or Overlay()
         self._keeps = first is not None
+        self._lock = Lock()
+        """Pages, gateway and supervision ask in threads of their own."""
         self._mark = self._look()
         if first is not None:
             self._overlay = first
@@ -47,13 +50,18 @@ class ConfigSource:
             self._read()
 
     def __call__(self) -> Overlay:
-        mark = self._look()
-        if mark != self._mark:
-            self._mark = mark
-            if self._read():
-                log.info("📝 [CONFIG] %s was changed", self._path)
-                self._keep()
-        return self._overlay.merged(self._extra)
+        return self.of_file().merged(self._extra)
+
+    def of_file(self) -> Overlay:
+        """Return what the file says, without `extra`."""
+        with self._lock:
+            mark = self._look()
+            if mark != self._mark:
+                self._mark = mark
+                if self._read():
+                    log.info("📝 [CONFIG] %s was changed", self._path)
+                    self._keep()
+            return self._overlay
 
     def _read(self) -> bool:
         """Take over what the file says, if it is there and good."""
@@ -111,9 +119,17 @@ def recalled(kept: Path) -> Overlay | None:
         return None  # nothing was kept, or by another version of llamaproxy
 
 
+def keep_last_good(first: Overlay, extra: Overlay) -> ConfigSource:
+    """Return the supervisor's source, which is the one of its whole process: a change is told once."""
+    of = settings.LLAMAPROXY_CONFIG, kept_at()
+    _supervisors[of] = source = ConfigSource(*of, first=first, extra=extra)
+    return source
+
+
 def last_good() -> Overlay:
     """Return the config file as it was when it was last good; one source for the whole process."""
-    return _source(settings.LLAMAPROXY_CONFIG, kept_at())()
+    of = settings.LLAMAPROXY_CONFIG, kept_at()
+    return (_supervisors.get(of) or _source(*of)).of_file()
 
 
 def kept_at() -> Path:
@@ -121,4 +137,5 @@ def kept_at() -> Path:
     return Path(settings.DATA_DIR) / KEPT_AS
 
 
+_supervisors: dict[tuple[Path, Path], ConfigSource] = {}
 _source = lru_cache(maxsize=4)(ConfigSource)

@@ -9,7 +9,7 @@ import pytest
 
 from supervisor_app.fleet.conf import Overlay
 from supervisor_app.fleet.config_file import read_overlay
-from supervisor_app.fleet.config_source import ConfigSource, kept_at, last_good
+from supervisor_app.fleet.config_source import ConfigSource, keep_last_good, kept_at, last_good
 from supervisor_app.fleet.logfiles import log_of
 from supervisor_app.gateway.edge.survey import load_facts
 from tests.integration.building import make_ready_server
@@ -111,6 +111,18 @@ def test_settings_of_the_demo_win(config_file, kept):
     demo = Overlay(values={"model_path": "demo.gguf"})
     source = ConfigSource(config_file, kept, first=read_overlay(config_file), extra=demo)
     assert source().values == {"max_retries": 1, "model_path": "demo.gguf"}
+
+
+@pytest.mark.parametrize("happens", [vanishes, breaks, lambda file: file.write_text("{}")])
+def test_a_process_of_a_supervisor_tells_once_what_happens_to_the_file(happens, config_file, caplog):
+    caplog.set_level(logging.INFO, "supervisor_app.fleet.config_source")
+    config_file.write_text(GOOD)
+    assert last_good().values == VALUES
+    demo = Overlay(values={"model_path": "demo.gguf"})
+    source = keep_last_good(read_overlay(config_file), demo)
+    happens(config_file)
+    assert source().values == {**last_good().values, "model_path": "demo.gguf"}
+    assert len(caplog.messages) == 1
 
 
 # --- Everybody else ------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from supervisor_app.core.machine.file_limit import raise_file_limit
 from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.fleet.conf import DEFAULT_SERVER, ConfigError, Overlay, lock_of
 from supervisor_app.fleet.config_file import check_one_file, read_overlay
-from supervisor_app.fleet.config_source import ConfigSource, kept_at
+from supervisor_app.fleet.config_source import keep_last_good
 from supervisor_app.fleet.file_servers import prepare_rows
 from supervisor_app.fleet.lease import Lease
 from supervisor_app.fleet.logins import link_of, new_login_token, say_link
@@ -124,7 +124,7 @@ class Command(BaseCommand):
             extra = demo_overlay(first, Path(settings.DATA_DIR)) if demo else Overlay()
         except DatabaseError as error:
             raise CommandError(f"The database cannot be used: {error}", returncode=FAILED) from error
-        return ConfigSource(settings.LLAMAPROXY_CONFIG, kept_at(), first=first, extra=extra)
+        return keep_last_good(first, extra)
 
 
 def _migrate() -> None:
