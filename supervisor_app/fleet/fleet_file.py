@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ValidationError
 
 from supervisor_app.core.command_line.fetching import names_repository
-from supervisor_app.core.command_line.taken_apart import CommandLineError, TakenApart, take_apart
+from supervisor_app.core.command_line.shell import CommandLineError
+from supervisor_app.core.command_line.taken_apart import TakenApart, take_apart
 from supervisor_app.core.setting import Section
 from supervisor_app.core.settings import SETTINGS
 from supervisor_app.fleet.conf import (

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from supervisor_app.core.command_line.argv import spelled
 from supervisor_app.core.command_line.fetching import names_repository
 from supervisor_app.core.command_line.moved_door import INSTEAD, moved_door
-from supervisor_app.core.command_line.taken_apart import FIELDS, CommandLineError, take_apart
+from supervisor_app.core.command_line.shell import CommandLineError
+from supervisor_app.core.command_line.taken_apart import FIELDS, take_apart
 from supervisor_app.importing.found import ImportMistakeError, Server, shown_command
 
 if TYPE_CHECKING:

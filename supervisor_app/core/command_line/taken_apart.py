@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
 from supervisor_app.core.command_line.argv import spelled
+from supervisor_app.core.command_line.shell import CommandLineError, words_of
 
 FIELDS = {
     "-m": "model_path",
@@ -19,11 +19,6 @@ FIELDS = {
 }
 """Flag -> the setting that takes its place."""
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
-_OF_A_SHELL = re.compile(r"[|&;<>]+|\d?>.*")
-
-
-class CommandLineError(ValueError):
-    """A command line that cannot be taken apart. The message says why, and what would do."""
 
 
 @dataclass(kw_only=True)
@@ -42,14 +37,7 @@ class TakenApart:
 
 def take_apart(command: str) -> TakenApart:
     """Take a command line apart; it may have several lines, as for a shell. Raises CommandLineError."""
-    try:
-        words = shlex.split(command.replace("\\\n", " "))
-    except ValueError as error:
-        raise CommandLineError(f"it cannot be read: {error}. Close every quote") from error
-    for word in words:
-        if _OF_A_SHELL.fullmatch(word):
-            raise CommandLineError(f"{word!r} is for a shell, and none runs this. Leave it out")
-    parts = TakenApart()
+    words, parts = words_of(command), TakenApart()
     while words and _ASSIGNMENT.match(words[0]):
         name, _, value = words.pop(0).partition("=")
         parts.environment[name] = value

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor_app.core.command_line.taken_apart import CommandLineError, take_apart
+from supervisor_app.core.command_line.shell import CommandLineError
+from supervisor_app.core.command_line.taken_apart import take_apart
 
 
 def test_settings_are_found_under_either_name_and_the_rest_is_kept_in_order():
@@ -24,6 +25,23 @@ def test_lines_of_a_shell_variables_and_the_path_of_the_program_are_understood()
     assert parts.args == []
 
 
+@pytest.mark.parametrize(
+    ("command", "args"),
+    [
+        ("llama-server -c 1 # hi", ["-c", "1"]),
+        ("# don't\nllama-server \\ \r\n  -c 1", ["-c", "1"]),
+        ("llama-server -a '#1' -a x#1", ["-a", "#1", "-a", "x#1"]),
+        (
+            "llama-server --chat-template 'a; b & c\n# d' -c 1",
+            ["--chat-template", "a; b & c\n# d", "-c", "1"],
+        ),
+        ('llama-server -ot "a=CPU;b" --x y\\;z', ["-ot", "a=CPU;b", "--x", "y;z"]),
+    ],
+)
+def test_comments_are_left_out_and_what_is_quoted_is_kept(command, args):
+    assert take_apart(command).args == args
+
+
 def test_flags_alone_are_a_command_line():
     assert take_apart("-hf ggml-org/gemma:Q8_0").args == ["-hf", "ggml-org/gemma:Q8_0"]
 
@@ -34,6 +52,9 @@ def test_flags_alone_are_a_command_line():
         ("llama-server -m 'x", "Close every quote"),
         ("llama-server -m x.gguf > log", "'>' is for a shell"),
         ("llama-server -m x.gguf 2>&1", "'2>&1' is for a shell"),
+        ("llama-server -m x; echo y", "';' is for a shell, and none runs this. Leave it out"),
+        ("llama-server -m x&&echo y", "'&&' is for a shell"),
+        ("llama-server -m x|tee log", "'|' is for a shell"),
         ("docker run llama", "begins with 'docker'"),
         ("llama-server -m", "-m has no value"),
         ("llama-server -m a.gguf --model b.gguf", "--model twice"),
