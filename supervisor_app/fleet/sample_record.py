@@ -12,6 +12,7 @@ from supervisor_app.fleet.sample_rules import (
     HELD_SECONDS,
     HOUR,
     KEPT,
+    MEMORY,
     MINUTE,
     SECOND,
     Mean,
@@ -163,6 +164,23 @@ def seconds_since(name: str, since: int) -> list[tuple[int, Figures]]:
     tail = {key: value for key, value in figures.items() if key != "at"}
     found |= dict(unpack(figures.get("at", 0), tail))
     return [(at, found[at]) for at in sorted(found) if at > since]
+
+
+def memory_since(since: int) -> dict[str, dict[str, int]]:
+    """Return the bytes that servers were last seen to use after a moment, by `Device.id`. Two queries."""
+    rows = Sample.objects.filter(step=SECOND, at__gt=since - ROW_SECONDS).order_by("at")
+    packed = list(rows.values_list("server__name", "at", "figures"))
+    for name, figures in Pulse.objects.values_list("server__name", "figures"):
+        packed.append((name, figures.get("at", 0), {key: figures[key] for key in figures if key != "at"}))
+    found: dict[str, dict[str, int]] = {}
+    for name, begin, columns in packed:
+        for at, figures in unpack(begin, columns):
+            if at > since:
+                seen = {
+                    key.removeprefix(MEMORY): int(figures[key]) for key in figures if key.startswith(MEMORY)
+                }
+                found.setdefault(name, {}).update(seen)
+    return found
 
 
 def points_since(name: str, step: int, since: int) -> list[Point]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from supervisor_app.core.devices import Device
 
 LEAST_SHARE = 0.005
-"""Part of a device below which a server is not worth a line."""
+"""Part of a device below which what is ours, and of no known server, is not worth a part."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +30,13 @@ class Share:
     width: float
 
     @property
+    def amount(self) -> str:
+        """Return how much it is, and that it is little where the bar hardly shows it."""
+        return f"{size(self.count)} (<1 %)" if self.kind == "server" and self.width < 1 else size(self.count)
+
+    @property
     def said(self) -> str:
-        return f"{self.holder} {size(self.count)}"
+        return f"{self.holder} {self.amount}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,28 +56,40 @@ class DeviceMemory:
         return f"{self.device.name}: {', '.join(share.said for share in self.shares)}."
 
 
-def memory_of(device: Device, holders: Mapping[str, int]) -> DeviceMemory:
-    """Divide a device. `holders`: bytes of each server by what was measured of it, some time ago.
+def memory_of(
+    device: Device, needs: Mapping[str, int], used: Mapping[str, int] | None = None
+) -> DeviceMemory:
+    """Divide a device. Servers have the bytes that they were seen to use (`used`), else those that they need.
 
-    The look of now says how much is ours; where the servers' needs are more, they share that in proportion.
+    The look of now says how much is ours: where servers need more than is left of that, they share it in
+    proportion, and those that were seen a moment before to use more than that have narrower parts.
     """
-    least = LEAST_SHARE * device.total
-    known = {name: count for name, count in holders.items() if count > least}
-    scale = min(1.0, device.ours / sum(known.values())) if known else 1.0
+    seen = {name: count for name, count in (used or {}).items() if count > 0}
+    guessed = {name: count for name, count in needs.items() if name not in seen}
+    fits, left = _scale(seen, device.ours), max(0, device.ours - sum(seen.values()))
+    scale = _scale(guessed, left)
+    held = {name: (count, count * fits) for name, count in seen.items()}
+    held |= {name: (int(count * scale), count * scale) for name, count in guessed.items()}
     parts = [
-        (name, "server", int(count * scale))
-        for name, count in sorted(known.items(), key=lambda item: (-item[1], item[0]))
+        (name, "server", count, room)
+        for name, (count, room) in sorted(held.items(), key=lambda item: (-item[1][0], item[0]))
     ]
-    rest = device.ours - sum(count for _holder, _kind, count in parts)
+    rest = device.ours - int(sum(room for *_, room in parts))
+    rest = rest if rest > LEAST_SHARE * device.total or not held else 0
     parts += [
-        (_("other of ours") if known else _("ours"), "ours", rest if rest > least or not known else 0),
-        (_("others"), "others", device.strangers),
-        (_("free"), "free", device.free),
+        (_("other of ours") if held else _("ours"), "ours", rest, rest),
+        (_("others"), "others", device.strangers, device.strangers),
+        (_("free"), "free", device.free, device.free),
     ]
     shares, x = [], 0.0
-    for holder, kind, count in parts:
-        width = 100 * count / device.total if device.total else 0.0
+    for holder, kind, count, room in parts:
+        width = 100 * room / device.total if device.total else 0.0
         if count > 0:
             shares.append(Share(holder=holder, kind=kind, count=count, x=round(x, 2), width=round(width, 2)))
         x += width
     return DeviceMemory(device=device, shares=tuple(shares))
+
+
+def _scale(counts: Mapping[str, int], room: int) -> float:
+    """Return by how much all have to be smaller to have room together."""
+    return min(1.0, room / sum(counts.values())) if counts else 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from supervisor_app.core.devices import Device, Survey
 from supervisor_app.core.status import Status
-from supervisor_app.fleet.models import NodeLease
+from supervisor_app.fleet.models import NodeLease, Pulse, Sample
 from tests.integration.building import (
     MODEL,
     OUT_OF_MEMORY,
@@ -181,6 +182,22 @@ def test_devices_are_on_the_first_page_and_ask_for_themselves_again(devices, cli
         assert "GPU 0: L4" in text
         assert "GPU 1 is lost." in text
         assert 'hx-get="/devices"' in text
+
+
+def test_a_server_holds_what_it_was_seen_to_use_in_the_last_minute(devices, client):
+    server, now = make_server("chat", node="gpu-1"), int(time.time())
+    make_state(server, "ready", pid=11)
+    stopped = make_server("stopped", node="gpu-1")
+    for each in (server, stopped):
+        for begin, used in ((now - 600, 11), (now - 30, 5)):
+            Sample.objects.create(
+                server=each, step=1, at=begin, figures={"t": [0, 1], "memory:GPU-1": [used, used + 1]}
+            )
+    assert "chat</a> 6 B" in client.get("/devices").content.decode()
+    Pulse.objects.create(server=server, figures={"at": now - 3, "t": [0], "memory:GPU-1": [9]})
+    page = client.get("/devices").content.decode()
+    assert "chat</a> 9 B" in page
+    assert "stopped</a>" not in page
 
 
 def test_without_devices_the_panel_is_hidden(client):

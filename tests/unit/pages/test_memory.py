@@ -40,8 +40,25 @@ def test_the_parts_fill_the_bar():
     assert abs(shares[-1].x + shares[-1].width - 100) < 0.1
 
 
-def test_a_trifle_has_no_part():
-    assert parts(memory_of(CARD, {"a": GIB // 100})) == parts(memory_of(CARD, {}))
+def test_a_server_has_what_it_was_seen_to_use_and_others_share_what_is_left_of_ours():
+    memory = memory_of(CARD, {"seen": 10 * GIB, "guessed": 14 * GIB}, {"seen": 9 * GIB, "gone": 0})
+    assert parts(memory)[:3] == [
+        ("seen", "server", 9.0),
+        ("guessed", "server", 7.0),
+        ("others", "others", 4.0),
+    ]
+
+
+def test_servers_that_were_seen_to_use_more_than_is_ours_now_stay_within_the_bar():
+    shares = memory_of(CARD, {"c": GIB}, {"a": 12 * GIB, "b": 8 * GIB}).shares
+    assert [share.said for share in shares[:2]] == ["a 12.0 GiB", "b 8.0 GiB"]
+    assert abs(shares[-1].x + shares[-1].width - 100) < 0.1
+
+
+def test_a_trifle_is_told_as_one():
+    (server,) = memory_of(CARD, {"a": 47 * 2**20}, {"a": 27 * 2**20}).servers
+    assert server.said == "a 27.0 MiB (<1 %)"
+    assert memory_of(CARD, {"a": GIB}).servers[0].said == "a 1.0 GiB"
 
 
 def test_a_device_that_tells_no_size_has_an_empty_bar():
