@@ -19,7 +19,7 @@ from daphne.endpoints import build_endpoint_description_strings
 from twisted.internet import defer, reactor
 
 from supervisor_app.common.loops import SWITCH_SECONDS, LoopThread
-from supervisor_app.common.signals import ignore_signals, on_hangups
+from supervisor_app.common.signals import ignore_signals, on_ends, on_hangups
 from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.web.guarded import GuardedServer, install
 
@@ -122,8 +122,7 @@ class SupervisedServer(GuardedServer):
         """Daphne's own step before the end. Ours comes first, or nobody would see "stopping"."""
         log.info("👋 Stopping; press Ctrl+C again to force")
         loop = asyncio.get_event_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._force)
+        on_ends(loop, self._force, since=loop.time())
         if self._supervision is None:
             return self._kill_consumers()
         self._supervision.cancel()

@@ -9,7 +9,7 @@ import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from supervisor_app.common.signals import on_hangups
+from supervisor_app.common.signals import on_ends, on_hangups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,8 +37,7 @@ class Workers:
     async def run(self, count: int) -> int:
         """Run until stopped; return the exit code."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
+        on_ends(loop, self.stop)
         on_hangups(loop, self._hang_up)
         return max(await asyncio.gather(*(self._keep(number) for number in range(1, count + 1))))
 

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import logging
 import os
-import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +17,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connection
 
 from supervisor_app.common.addresses import address
-from supervisor_app.common.signals import on_hangups
+from supervisor_app.common.signals import on_ends, on_hangups
 from supervisor_app.common.storage import StoreError
 from supervisor_app.common.watchdog import watchdog
 from supervisor_app.common.words import MISTAKE
@@ -177,8 +176,7 @@ async def _serve(service: Service, bind: tuple[str, int], parent: int | None) ->
             service.force()
         asked.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+    on_ends(loop, on_signal)
     on_hangups(loop, asked.set)
     watched = asyncio.create_task(watchdog().watch("gateway"), name="watchdog")
     ends: list[asyncio.Task[Any]] = [asyncio.create_task(asked.wait(), name="signals")]

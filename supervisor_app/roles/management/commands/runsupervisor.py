@@ -20,7 +20,7 @@ from django.db import DatabaseError, connection, transaction
 from llamaproxy.options import Options, add_place_options
 from supervisor_app.common.addresses import WILDCARDS, url_of, who_listens
 from supervisor_app.common.database import DatabaseThread
-from supervisor_app.common.signals import ignore_signals, on_hangups
+from supervisor_app.common.signals import ignore_signals, on_ends, on_hangups
 from supervisor_app.common.sub_path import sub_path
 from supervisor_app.core.machine.file_limit import raise_file_limit
 from supervisor_app.core.ports import NodeTakenError
@@ -209,8 +209,7 @@ async def _supervise(make_runtime: Callable[[], Runtime]) -> None:
         if not task.cancelling():
             on_signal()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+    on_ends(loop, on_signal)
     loop.add_signal_handler(signal.SIGUSR1, leave)
     on_hangups(loop, on_hangup)
     try:
