@@ -13,6 +13,8 @@ const UNITS = {
   ms: (value) => (value < 999.5 ? `${short(value)} ms` : `${(value / 1000).toFixed(1)} s`),
   bytes: (value) => (value < 2 ** 30 ? `${Math.round(value / 2 ** 20)} MiB` : `${(value / 2 ** 30).toFixed(1)} GiB`),
 };
+const WHOLE = Array.from({ length: 12 }, (_, power) => [1, 2, 5].map((number) => number * 10 ** power)).flat();
+const STEPS = { count: WHOLE, tokens: WHOLE, bytes: WHOLE.map((step) => step * 2 ** 20) }; // of axes whose labels are rounded
 let times = [], columns = {}, skew = 0, now = Date.now() / 1000, since = 0, plots = [];
 
 function push(time, value) {
@@ -52,7 +54,7 @@ function plotOf(figure) {
     scales: { x: { time: true, range: () => [Math.max(now - HOUR, Math.min(times[0] ?? now, now - SHORTEST)), now] }, y: { range: (_, __, most) => [0, most > 0 ? most * 1.05 : 1] } },
     axes: [
       { ...axis, space: 70, size: 24, values: (_, ticks) => ticks.map((t) => new Date(t * 1000).toLocaleTimeString(locale, { hour: "2-digit", minute: "2-digit" })) },
-      { ...axis, space: 34, size: 62, values: (_, ticks) => ticks.map(said) },
+      { ...axis, space: 34, size: 62, ...(figure.dataset.unit in STEPS && { incrs: STEPS[figure.dataset.unit] }), values: (_, ticks) => ticks.map(said) },
     ],
     hooks: { setCursor: [(made) => tell(figure, lines, said, made.cursor.idx)] },
   }, [[], ...lines.map(() => [])], place);
