@@ -107,13 +107,20 @@ def forget_settings() -> None:
     apps.ready_event.clear()
 
 
-def serve(orders: socket.socket) -> dict[str, Any] | None:
-    """Fork for each order, and tell of each end. Returns in a child, with its order; None when the tests are over."""
+def serve(orders: socket.socket, leash: int = -1) -> dict[str, Any] | None:
+    """Fork for each order, and tell of each end. Returns in a child, with its order; None when the tests are over.
+
+    `leash`: the end of this pipe is that of the tests, where nobody's end closes `orders`.
+    """
     ends = select.poll()
     ends.register(orders, select.POLLIN)
+    if leash >= 0:
+        ends.register(leash, select.POLLIN)
     children: dict[int, tuple[int, socket.socket]] = {}
     while True:
         for number, _ in ends.poll():
+            if number == leash:
+                return None
             if number in children:
                 ends.unregister(number)
                 pid, teller = children.pop(number)

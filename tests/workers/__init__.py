@@ -7,6 +7,7 @@ that hands its pipes on to a fork of `template.py`, and ends with it.
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import socket
@@ -26,17 +27,17 @@ def fork_workers(config: pytest.Config) -> None:
     """Let the workers of a run, of whose number pytest-xdist has decided, be forks. Ends with the run."""
     directory = Path(tempfile.mkdtemp(prefix="workers-"))
     address = directory / "orders"
+    leash, held = os.pipe()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as orders:
         orders.bind(str(address))
-        template = subprocess.Popen(
-            [sys.executable, "-m", "tests.workers.template"], cwd=HERE.parents[1], stdin=orders.fileno()
-        )
+        command = [sys.executable, "-m", "tests.workers.template", str(leash)]
+        template = subprocess.Popen(command, cwd=HERE.parents[1], stdin=orders.fileno(), pass_fds=[leash])
+    os.close(leash)
     python = shlex.join([sys.executable, str(HERE / "worker.py"), str(address)])
     config.option.tx = [f"popen//python={python}"] * len(config.option.tx)
 
     def end() -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as orders:
-            orders.sendto(b"", str(address))
+        os.close(held)
         template.wait()
         shutil.rmtree(directory)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import signal
 import socket
 import sys
 from contextlib import suppress
@@ -20,6 +21,7 @@ OF_TESTS = ("anthropic", "openai", "playwright.sync_api", "redis")
 def become(order: dict[str, Any]) -> None:
     """Run the code of an order, as `python -c` would."""
     take_over(order)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.pop(measuring.VARIABLE, None)
     sys.argv = ["-c"]
     sys.stdin = os.fdopen(0)
@@ -27,11 +29,12 @@ def become(order: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the run, which ends this process
     load()
     for name in OF_TESTS:
         with suppress(ImportError):
             importlib.import_module(name)
     gc.freeze()
-    order = serve(socket.socket(fileno=os.dup(0)))
+    order = serve(socket.socket(fileno=os.dup(0)), leash=int(sys.argv[1]))
     if order is not None:
         become(order)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 
 
 def main() -> int:
     """Hand input, output and error output to the fork; return its exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the fork has it as well, and ends
     teller, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     order = {"code": sys.argv[-1], "environment": dict(os.environ), "directory": os.getcwd()}
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as orders:
