@@ -46,8 +46,8 @@ class ConfigForm(LlamaServerForm):
         max_value=10**9 - 1,
         label=_lazy("Context, in tokens"),
         help_text=_lazy(
-            "Shared by the requests that it works on. Flag -c. Empty or 0: as the model was trained; empty: "
-            "less if memory is short."
+            "Of all requests together that it works on. Flag -c. Empty or 0: as the model was trained; "
+            "empty: less if memory is short."
         ),
     )
     slots = forms.IntegerField(
@@ -55,7 +55,9 @@ class ConfigForm(LlamaServerForm):
         min_value=1,
         max_value=9999,
         label=_lazy("Requests at a time"),
-        help_text=_lazy("Slots, which share the context. Flag -np. Empty: its own choice."),
+        help_text=_lazy(
+            "Slots, each with its part of the context. Flag -np. Empty: four, any of which may use all of it."
+        ),
     )
     gpu_layers = forms.RegexField(
         rf"^(?:{LAYERS})\Z",
