@@ -44,9 +44,10 @@ class UntilForm(forms.Form):
         if self.errors:
             return cleaned
         if until is not None and until <= now:
-            raise ValidationError(_("That moment is over. Choose a later one."))
+            raise ValidationError({"until": _("That moment is over. Choose a later one.")})
         if span == DATE and until is None:
-            raise ValidationError(_("Write the date until which it is, or choose a time from now."))
+            message = _("Write the date until which it is, or choose a time from now.")
+            raise ValidationError({"until": message})
         seconds = int(str(span)) if str(span).isdecimal() else 0
         cleaned["ends_at"] = until if until is not None else now + timedelta(seconds=seconds)
         return cleaned

@@ -84,6 +84,7 @@ def test_a_moment_that_is_over_is_refused_and_nothing_that_was_typed_is_lost(sta
     assert "That moment is over" in text_of(answer)
     assert not Maintenance.objects.exists()
     page = answer.content.decode()
+    assert 'aria-invalid="true"' in page
     assert re.search(r"<details class=\"[^\"]*maintain\" open>", page)
     for typed in ("new card", "2020-01-01T00:00"):
         assert f'value="{typed}"' in page
