@@ -198,7 +198,6 @@ async def test_the_ear_survives_a_message_that_makes_no_sense(message, tmp_path,
     async with running(tmp_path):
         await eventually(listens)
         await get_channel_layer().send(supervisor_channel("local"), message)
-        await asyncio.sleep(0.2)
         await db(make_server, port=free_port(), desired_running=False)
         async with asyncio.timeout(DEADLINE):
             while not await ServerState.objects.aexists():
