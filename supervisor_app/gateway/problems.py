@@ -107,8 +107,7 @@ def model_not_found(model: str, known: list[str]) -> Problem:
 def makes_no_text(server: str, flag: str) -> Problem:
     """Refuse a question for text that may crash the server. `flag`: with which the server was started."""
     return bad_request(
-        f"{server} was started with {flag}, so it makes no text. Ask another model, or {server} for what it "
-        "does, as at /v1/embeddings or /v1/rerank.",
+        f"{server} was started with {flag}, so it makes no text. Ask it for embeddings, or another model.",
         code="makes_no_text",
     )
 

@@ -6,17 +6,17 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from supervisor_app.core.command_line.argv import spelled, spelled_out
+from supervisor_app.core.command_line.argv import spelled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EMBEDDING_FLAGS = frozenset({"--embedding", "--embeddings"})
 RANKING_FLAGS = frozenset({"--rerank", "--reranking"})
-_POOLS_WITH_TEXT = frozenset({"mean", "cls", "last"})
-"""Values of `--pooling` with which a server that embeds also makes text (llama-server b11669).
+_POOLS_WITH_TEXT = frozenset({"mean", "cls", "last", "rank"})
+"""Values of `--pooling` with which a server that embeds or ranks also makes text (llama-server b11669).
 
-With `none`, which is that of most models that chat, a question for text crashes it.
+With `none`, which is that of most models that chat, a question for text ends it with SIGSEGV.
 """
 
 
@@ -36,10 +36,14 @@ def work_of(args: Sequence[str]) -> Work:
 
 
 def textless_flag(args: Sequence[str]) -> str:
-    """Return the flag that keeps a server from making text, as it is written; empty: it may make some."""
-    wanted = {Work.TEXT: frozenset[str](), Work.EMBEDDINGS: EMBEDDING_FLAGS, Work.RANKING: RANKING_FLAGS}
-    work, words = work_of(args), spelled_out(args)
-    pooling = [following for word, following in pairwise(words) if word == "--pooling"]
-    if work is Work.EMBEDDINGS and pooling and pooling[-1] in _POOLS_WITH_TEXT:
-        return ""
-    return next((word for word in args if spelled(word) in wanted[work]), "")
+    """Return the flag because of which a question for text may crash a server, as written; else nothing."""
+    flag = pooling = ""
+    for word, following in pairwise((*args, "")):
+        name = spelled(word)
+        if name in EMBEDDING_FLAGS | RANKING_FLAGS:
+            flag = flag or word
+        if name in RANKING_FLAGS:
+            pooling = "rank"
+        elif name == "--pooling":
+            pooling = following
+    return "" if pooling in _POOLS_WITH_TEXT else flag

@@ -97,7 +97,7 @@ class Operation:
 
     @property
     def makes_text(self) -> bool:
-        """Can a server that only embeds or ranks not answer it?"""
+        """Can a server that only embeds not answer it?"""
         return self.family in _TEXTUAL
 
     @property

@@ -90,10 +90,11 @@ def test_a_server_that_embeds_alone_keeps_all_names_of_its_model():
     [
         ({"args": EMBEDS}, "--embedding"),
         ({"args": ["--embeddings", "--pooling", "mean"]}, ""),
+        ({"args": RERANK}, ""),
         ({"args": EMBEDS, "model_path": "", "models_dir": "/models"}, ""),
         ({}, ""),
     ],
-    ids=["embeds", "does both", "router", "makes text"],
+    ids=["embeds", "does both", "ranks", "router", "makes text"],
 )
 def test_the_flag_that_keeps_a_server_from_making_text_is_known(fields, flag):
     make_server(**fields)

@@ -18,8 +18,10 @@ from supervisor_app.core.command_line.work import Work, textless_flag, work_of
         (["--embeddings", "--pooling"], Work.EMBEDDINGS, "--embeddings"),
         (["--pooling", "mean", "--embeddings"], Work.EMBEDDINGS, ""),
         (["--pooling", "mean", "--embeddings", "--pooling", "none"], Work.EMBEDDINGS, "--embeddings"),
-        (["--rerank"], Work.RANKING, "--rerank"),
-        (["--embedding", "--reranking", "--pooling", "mean"], Work.RANKING, "--reranking"),
+        (["--rerank"], Work.RANKING, ""),
+        (["--embedding", "--reranking"], Work.RANKING, ""),
+        (["--reranking", "--pooling", "none"], Work.RANKING, "--reranking"),
+        (["--embeddings", "--pooling", "rank"], Work.EMBEDDINGS, ""),
     ],
 )
 def test_flags_say_what_a_server_does_and_which_of_them_keeps_it_from_making_text(args, work, flag):
