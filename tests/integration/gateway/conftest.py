@@ -108,8 +108,9 @@ def outage(monkeypatch):
         (link, "render_metrics"),
     ]:
         monkeypatch.setattr(module, name, outage.failing(getattr(module, name)))
-    look = outage.failing(Rows.__call__, Outage.LOOK)
-    monkeypatch.setattr(Rows, "__call__", lambda rows: look(rows))
+    look, compare = outage.failing(Unchanged.__call__, Outage.LOOK), outage.failing(Rows.__call__, "rows")
+    monkeypatch.setattr(Unchanged, "__call__", lambda known: look(known))
+    monkeypatch.setattr(Rows, "__call__", lambda rows: compare(rows))
     return outage
 
 
