@@ -167,7 +167,7 @@ class Steps:
             if not seat.state.adopted or seat.state.phase is lifecycle.Phase.ENDING:
                 self._effects.perform(lifecycle.Kill(seat.state.attempt), seat)
 
-    # One step
+    # The step of an event
 
     def step(self, event: lifecycle.Event, seat: Seat | None = None) -> None:
         """Take an event of a seat, and do what follows; None: of the server's own process."""

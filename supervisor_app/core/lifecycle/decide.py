@@ -27,6 +27,7 @@ from supervisor_app.core.lifecycle.events import (
     ActivitySeen,
     CanarySeen,
     CauseChecked,
+    Command,
     ConfigChanged,
     ContextJudged,
     ContextSaved,
@@ -49,6 +50,7 @@ from supervisor_app.core.lifecycle.events import (
     Resume,
     RoomAwaited,
     RoomBack,
+    RoomEvent,
     RoomGiven,
     RoomRefused,
     SignalDenied,
@@ -111,7 +113,7 @@ def decide(state: State, event: Event, policy: Policy, now: float) -> Decision:
         return explained(state, event.pids, policy, now)
     if isinstance(event, Unobserved):
         return replace(moved_on(state, event.seconds), misses=0, resumed_at=now), []
-    if isinstance(event, Start | Resume | Continue | Stop | Restart | ConfigChanged):
+    if isinstance(event, Command):
         return _command(state, event, policy, now)
     if event.attempt != state.attempt:
         return state, []
@@ -123,10 +125,7 @@ def decide(state: State, event: Event, policy: Policy, now: float) -> Decision:
         return models_read_again(state, event, now)
     if isinstance(event, PortAwaited):
         return port_awaited(state, event, now)
-    if isinstance(
-        event,
-        RoomGiven | RoomAwaited | RoomRefused | NotLoaded | RoomBack | Drain | Unload | RequestsSeen | Gone,
-    ):
+    if isinstance(event, RoomEvent):
         return _room(state, event, policy, now)
     if isinstance(event, ContextSaved):
         return context_saved(state, event, policy, now)
@@ -135,20 +134,7 @@ def decide(state: State, event: Event, policy: Policy, now: float) -> Decision:
     return _answer(state, event, policy, now)
 
 
-def _room(
-    state: State,
-    event: RoomGiven
-    | RoomAwaited
-    | RoomRefused
-    | NotLoaded
-    | RoomBack
-    | Drain
-    | Unload
-    | RequestsSeen
-    | Gone,
-    policy: Policy,
-    now: float,
-) -> Decision:
+def _room(state: State, event: RoomEvent, policy: Policy, now: float) -> Decision:
     match event:
         case Drain() if state.phase is Phase.SERVING:
             return drain(state, event)
@@ -172,12 +158,7 @@ def _room(
             return state, []
 
 
-def _command(
-    state: State,
-    event: Start | Resume | Continue | Stop | Restart | ConfigChanged,
-    policy: Policy,
-    now: float,
-) -> Decision:
+def _command(state: State, event: Command, policy: Policy, now: float) -> Decision:
     match event:
         case Start():
             return _start(state, event, policy, now)

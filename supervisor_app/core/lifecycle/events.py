@@ -315,27 +315,19 @@ class Tick:
     """Time has passed."""
 
 
+Command = Start | Resume | Continue | Stop | Restart | ConfigChanged
+RoomEvent = (
+    RoomGiven | RoomAwaited | RoomRefused | NotLoaded | RoomBack | Drain | Unload | RequestsSeen | Gone
+)
+"""Room in memory: given and taken away, up to what is there again once a process has gone."""
 Event = (
-    Start
-    | Resume
-    | Continue
-    | Stop
-    | Restart
-    | ConfigChanged
+    Command
+    | RoomEvent
     | Explained
     | Inspected
     | PortAwaited
-    | RoomGiven
-    | RoomAwaited
-    | RoomRefused
-    | NotLoaded
-    | RoomBack
-    | Drain
-    | Unload
-    | RequestsSeen
     | Spawned
     | SpawnFailed
-    | Gone
     | Exited
     | SignalDenied
     | HealthChecked
