@@ -95,10 +95,10 @@ async def test_the_answer_to_a_canary_decides_what_came_of_it(probe, answer, can
     ("answers", "canary", "requests_made"),
     [
         ([http("200 OK", b'{"is_sleeping":true}')], Canary.FINE, 1),
-        # It embeds: asked for text it may crash.
+        # A server that embeds may crash when it is asked for text.
         ([AWAKE, http("400 Bad Request")], Canary.UNSUPPORTED, 2),
         ([AWAKE, http("200 OK", b"[]")], Canary.UNSUPPORTED, 2),
-        # It is loading again.
+        # A server that loads again.
         ([http("503 Service Unavailable")], Canary.FINE, 2),
     ],
 )

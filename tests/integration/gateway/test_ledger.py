@@ -1,4 +1,4 @@
-"""What the gateways keep of a request that is over."""
+"""Records that gateways keep of requests that are over."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from supervisor_app.core.devices import Survey
@@ -22,6 +22,7 @@ from supervisor_app.core.testing import (
     make_config,
     make_spec,
 )
+from tests.unit.core.running import running
 
 MB = 2**20
 RULES = MemoryRules(budget_mb={"host": 100}, min_resident_seconds=0)
@@ -120,14 +121,5 @@ async def node(rules=RULES, *, needs=None, claims=None, prepare=None, settle=5):
     built = Node(rules, needs or dict.fromkeys(PORTS, 60), claims or {})
     if prepare:
         prepare(built)
-    task = asyncio.create_task(built.supervisor.run())
-    await built.clock.advance(settle)
-    try:
+    async with running(built, settle=settle, ending=20):
         yield built
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        ending = asyncio.create_task(built.supervisor.shutdown())
-        await built.clock.advance(20)
-        await ending

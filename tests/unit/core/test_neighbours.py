@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -29,6 +27,7 @@ from supervisor_app.core.testing import (
     stranger,
 )
 from tests.unit.core.deciding import Server
+from tests.unit.core.running import running
 
 PORT, OTHER_PORT = 8134, 9001
 BUSY, IDLE = Slots(answered=True, busy=True, working=2, total=4), Slots(answered=True, total=4)
@@ -95,20 +94,8 @@ class Node:
         return [process.identity.pid for process in self.processes.alive]
 
 
-@asynccontextmanager
-async def node(*servers):
-    built = Node(*servers)
-    task = asyncio.create_task(built.supervisor.run())
-    await built.clock.advance(2)
-    try:
-        yield built
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        ending = asyncio.create_task(built.supervisor.shutdown())
-        await built.clock.advance(60)
-        await ending
+def node(*servers):
+    return running(Node(*servers))
 
 
 def server(name, port=PORT):

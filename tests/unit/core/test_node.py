@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -26,6 +25,7 @@ from supervisor_app.core.testing import (
     settle,
 )
 from tests.deadline import DEADLINE
+from tests.unit.core.running import running
 
 
 class Node:
@@ -56,20 +56,8 @@ class Node:
         return seen[-1] if seen else None
 
 
-@asynccontextmanager
-async def node(*servers):
-    built = Node(*servers)
-    task = asyncio.create_task(built.supervisor.run())
-    await built.clock.advance(2)
-    try:
-        yield built
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        ending = asyncio.create_task(built.supervisor.shutdown())
-        await built.clock.advance(10)
-        await ending
+def node(*servers):
+    return running(Node(*servers), ending=10)
 
 
 async def test_every_server_of_the_node_is_started():

@@ -97,7 +97,7 @@ async def test_a_server_that_hangs_while_idle_is_noticed_and_mended():
     ("slots", "canaries"),
     [
         (Slots(answered=False), 0),
-        # It does not tell what it is doing.
+        # A server that does not tell what it is doing.
         (Slots(answered=True), 0),
         (Slots(answered=True, total=4), 2),
     ],

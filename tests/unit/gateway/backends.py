@@ -1,4 +1,4 @@
-"""One server of the gateway, and news of it."""
+"""A server of the gateway, and news of that server."""
 
 from __future__ import annotations
 

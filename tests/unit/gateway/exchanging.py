@@ -115,7 +115,7 @@ class Bench:
         return self
 
     def asked(self):
-        """Who listens at the connection over which it was sent."""
+        """Return the listener of the connection over which the request was sent."""
         return self.backend.made().listener
 
     @property
@@ -124,7 +124,7 @@ class Bench:
 
     @property
     def outcome(self):
-        """Of a request whose books are closed."""
+        """Outcome of a request whose books are closed."""
         assert self.exchange.stage is Stage.OVER
         assert len(self.gateway.finishes) == 1
         assert self.caller.times_over == 1

@@ -1,4 +1,4 @@
-"""One server as the gateway deals with it: when its gate is open, for how many, and what a loss means."""
+"""A server as the gateway deals with it: when its gate is open, for how many, and what a loss means."""
 
 from __future__ import annotations
 

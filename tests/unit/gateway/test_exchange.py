@@ -1,4 +1,4 @@
-"""One exchange, alone: its stages, its body on the way, and what its client sees meanwhile."""
+"""An exchange, alone: its stages, its body on the way, and what its client sees meanwhile."""
 
 from __future__ import annotations
 
