@@ -167,6 +167,19 @@ async def database_away() -> AsyncIterator[list[str]]:
         await db(lambda: connection.execute_wrappers.clear())
 
 
+class PatientSocket(WebsocketCommunicator):  # type: ignore[misc]  # channels has no types
+    """A WebSocket whose messages may take as long as a busy machine needs, not one second."""
+
+    async def receive_output(self, timeout: float = DEADLINE) -> Any:
+        return await super().receive_output(timeout)
+
+    async def receive_from(self, timeout: float = DEADLINE) -> Any:
+        return await super().receive_from(timeout)
+
+    async def disconnect(self, code: int = 1000, timeout: float = DEADLINE) -> None:
+        await super().disconnect(code, timeout)
+
+
 @contextlib.asynccontextmanager
 async def socket_to(
     path: str = "/llamaproxws", headers: list[tuple[bytes, bytes]] | None = None
@@ -174,7 +187,7 @@ async def socket_to(
     """An open WebSocket."""
     from llamaproxy.asgi import application
 
-    client = WebsocketCommunicator(application, path, headers)
+    client = PatientSocket(application, path, headers)
     accepted, code = await client.connect(timeout=DEADLINE)
     assert accepted, code
     try:

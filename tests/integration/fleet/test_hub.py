@@ -8,7 +8,6 @@ import pytest
 from autobahn.exception import Disconnected
 from channels.exceptions import StopConsumer
 from channels.layers import InMemoryChannelLayer, get_channel_layer
-from channels.testing import WebsocketCommunicator
 from django.db import DatabaseError
 from django.utils import timezone
 
@@ -20,6 +19,7 @@ from supervisor_app.fleet.models import LlamaServer, ServerState
 from supervisor_app.fleet.publish import ChannelPublisher
 from tests.integration.building import (
     JSON,
+    PatientSocket,
     database_away,
     db,
     eventually,
@@ -135,7 +135,7 @@ async def test_a_socket_that_leaves_while_it_is_written_to_is_no_news(fast_resyn
 
 async def test_a_socket_whose_application_failed_leaves_the_hub():
     async with database_away():
-        client = WebsocketCommunicator(application, "/llamaproxws")
+        client = PatientSocket(application, "/llamaproxws")
         await client.connect()
         with pytest.raises(DatabaseError):
             await client.wait()

@@ -8,7 +8,6 @@ import re
 import threading
 
 import pytest
-from channels.testing import WebsocketCommunicator
 from django.utils import timezone
 
 from llamaproxy.asgi import application
@@ -20,6 +19,7 @@ from supervisor_app.fleet.publish import ChannelPublisher
 from tests.deadline import DEADLINE
 from tests.integration.building import (
     JSON,
+    PatientSocket,
     db,
     eventually,
     everything,
@@ -335,7 +335,7 @@ def private(settings):
 
 
 async def assert_closed_for_want_of_rights(headers):
-    client = WebsocketCommunicator(application, JSON, headers)
+    client = PatientSocket(application, JSON, headers)
     # Accepted first: a browser that is refused tries again for ever.
     assert (await client.connect())[0]
     closed = await client.receive_output()
@@ -378,6 +378,6 @@ async def test_staff_see_a_private_status(private, staff_client):
 )
 async def test_other_peoples_pages_are_refused(origin, accepted):
     headers = [] if origin is None else [(b"origin", origin)]
-    client = WebsocketCommunicator(application, "/llamaproxws", headers)
+    client = PatientSocket(application, "/llamaproxws", headers)
     assert (await client.connect())[0] is accepted
     await client.disconnect()
